@@ -1,0 +1,37 @@
+// embed: y[r] = W[token of row r], where that row lies in [FIRST, FIRST + ROWS)
+// binding 2 step read       Step             one record a row
+// binding 3 y    read_write array<vec4<f32>> [rows][COLS / 4]
+// grid    COLS / 512, rows
+// uses    step weight
+// why     Reads the weight as the LM head does, so tied embeddings need no second copy.
+
+override COLS: u32;
+override FIRST: u32 = 0;  // the first row of this part of the table
+override ROWS: u32;
+
+@group(0) @binding(2) var<storage, read> step: Step;
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  let units = (COLS + 31u) / 32u;
+  let unit = id.x / 4u;
+  let p = id.x % 4u;
+  let row = step.row[id.y].token - FIRST;  // wraps to a large number below FIRST
+  if (unit >= units || row >= ROWS) {
+    return;
+  }
+  let pair = weight_quads(((row / 16u) * units + unit) * 16u + row % 16u, p);
+  let quad = unit * 8u + p;
+  if (quad < COLS / 4u) {
+    y[id.y * (COLS / 4u) + quad] = pair[0];
+  }
+  if (quad + 4u < COLS / 4u) {
+    y[id.y * (COLS / 4u) + quad + 4u] = pair[1];
+  }
+}
+
+// embed never multiplies: weight_dot needs this to compile.
+fn input_quad(quad: u32) -> vec4<f32> {
+  return vec4<f32>();
+}

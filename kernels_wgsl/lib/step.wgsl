@@ -1,0 +1,14 @@
+// step: what changes from step to step, one record a row
+
+struct Row {
+  token: u32,
+  position: u32,
+  sequence: u32,  // row of the page table
+  emitted: u32,   // tokens written to the result so far
+}
+
+struct Step {
+  rows: u32,  // records of this step that mean something
+  unused: vec3<u32>,
+  row: array<Row>,
+}

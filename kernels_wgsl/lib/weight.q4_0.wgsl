@@ -1,0 +1,54 @@
+// weight q4_0: symmetric int4 with one scale a group of 32, w = d * (q - 8) (GGUF's Q4_0, without loss)
+// binding 0 weight_data   read array<vec4<u32>> [tiles of 16 rows][COLS / 32][16]
+// binding 1 weight_scales read array<u32>       [tiles of 16 rows][COLS / 32][8] pairs of rows' d in f16
+// why     Nibbles go into the mantissa of 1.0 in f16, two at once: integer-to-float conversion is slow on many GPUs.
+
+@group(0) @binding(0) var<storage, read> weight_data: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read> weight_scales: array<u32>;
+
+// Two nibbles n at bits 6-9 of each half -> 1 + n / 16.
+fn mantissas(word: u32) -> vec2<f32> {
+  return unpack2x16float((word & 0x03C003C0u) | 0x3C003C00u);
+}
+
+// Low nibbles of the four bytes: values 4p to 4p + 3 of the unit for word p.
+fn low(word: u32) -> vec4<f32> {
+  let even = mantissas(word << 6u);
+  let odd = mantissas(word >> 2u);
+  return vec4<f32>(even.x, odd.x, even.y, odd.y);
+}
+
+// High nibbles: values 16 + 4p to 16 + 4p + 3.
+fn high(word: u32) -> vec4<f32> {
+  let even = mantissas(word << 2u);
+  let odd = mantissas(word >> 6u);
+  return vec4<f32>(even.x, odd.x, even.y, odd.y);
+}
+
+fn weight_scale(i: u32) -> f32 {
+  let pair = unpack2x16float(weight_scales[i / 2u]);
+  return select(pair.x, pair.y, (i & 1u) == 1u);
+}
+
+// Sum of weights times inputs over the 32 columns of unit i, whose inputs begin at quad `first`.
+fn weight_dot(i: u32, first: u32) -> f32 {
+  let q = weight_data[i];
+  let d = weight_scale(i);
+  var product = 0.0;
+  var total = vec4<f32>();
+  for (var p = 0u; p < 4u; p++) {
+    let a = input_quad(first + p);
+    let b = input_quad(first + p + 4u);
+    product += dot(low(q[p]), a) + dot(high(q[p]), b);
+    total += a + b;
+  }
+  return d * (16.0 * product - 24.0 * dot(total, vec4<f32>(1.0)));
+}
+
+// The weights of unit i at quads p and p + 4.
+fn weight_quads(i: u32, p: u32) -> array<vec4<f32>, 2> {
+  let word = weight_data[i][p];
+  let d = vec4<f32>(16.0 * weight_scale(i));
+  let m = d * -1.5;
+  return array<vec4<f32>, 2>(fma(low(word), d, m), fma(high(word), d, m));
+}

@@ -1,0 +1,35 @@
+// weight q8_0: symmetric int8 with one scale a group of 32, w = d * q (GGUF's Q8_0, without loss)
+// binding 0 weight_data   read array<vec4<u32>> [tiles of 16 rows][COLS / 32][2][16]
+// binding 1 weight_scales read array<u32>       [tiles of 16 rows][COLS / 32][8] pairs of rows' d in f16
+// why     The two halves of a unit lie 16 vectors apart, so that 16 threads read 16 neighbours.
+
+@group(0) @binding(0) var<storage, read> weight_data: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read> weight_scales: array<u32>;
+
+fn weight_scale(i: u32) -> f32 {
+  let pair = unpack2x16float(weight_scales[i / 2u]);
+  return select(pair.x, pair.y, (i & 1u) == 1u);
+}
+
+// Sum of weights times inputs over the 32 columns of unit i, whose inputs begin at quad `first`.
+fn weight_dot(i: u32, first: u32) -> f32 {
+  let at = (i / 16u) * 32u + i % 16u;
+  let a = weight_data[at];
+  let b = weight_data[at + 16u];
+  var product = 0.0;
+  for (var p = 0u; p < 4u; p++) {
+    product += dot(vec4<f32>(unpack4xI8(a[p])), input_quad(first + p));
+    product += dot(vec4<f32>(unpack4xI8(b[p])), input_quad(first + p + 4u));
+  }
+  return weight_scale(i) * product;
+}
+
+// The weights of unit i at quads p and p + 4.
+fn weight_quads(i: u32, p: u32) -> array<vec4<f32>, 2> {
+  let at = (i / 16u) * 32u + i % 16u;
+  let d = weight_scale(i);
+  return array<vec4<f32>, 2>(
+    d * vec4<f32>(unpack4xI8(weight_data[at][p])),
+    d * vec4<f32>(unpack4xI8(weight_data[at + 16u][p])),
+  );
+}

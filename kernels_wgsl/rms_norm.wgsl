@@ -1,0 +1,37 @@
+// rms_norm: y[r] = x[r] / sqrt(mean(x[r]^2) + EPS) * weight
+// binding 0 x      read       array<vec4<f32>> [rows][COLS / 4]
+// binding 1 weight read       array<vec4<f32>> [COLS / 4]
+// binding 2 y      read_write array<vec4<f32>> [rows][COLS / 4]
+// grid    1, rows
+// why     One workgroup a row: rows are short and many where this is used (prefill).
+
+override COLS: u32;
+override EPS: f32;
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
+
+var<workgroup> squares: array<f32, 64>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+  let first = group.y * (COLS / 4u);
+  var sum = 0.0;
+  for (var quad = t; quad < COLS / 4u; quad += 64u) {
+    let value = x[first + quad];
+    sum += dot(value, value);
+  }
+  squares[t] = sum;
+  for (var width = 32u; width > 0u; width /= 2u) {
+    workgroupBarrier();
+    if (t < width) {
+      squares[t] += squares[t + width];
+    }
+  }
+  workgroupBarrier();
+  let scale = inverseSqrt(squares[0] / f32(COLS) + EPS);
+  for (var quad = t; quad < COLS / 4u; quad += 64u) {
+    y[first + quad] = x[first + quad] * scale * weight[quad];
+  }
+}

@@ -1,0 +1,195 @@
+"""The static folder that is published, and the server that the demo and the tests read it through."""
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from webllm.errors import FetchError
+from webllm.site import PYODIDE_FILES, Parts, build_site, short_name
+from webllm.static_server import Request, serve_in_thread
+
+
+def put(path: Path, content: bytes = b"x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """A made-up checkout, complete: each part is there, none is real."""
+    root = tmp_path / "checkout"
+    found = Parts.find(root)
+    put(found.shell / "index.html", b"<!doctype html>")
+    put(found.shell / "img" / "icon.svg")
+    for name in PYODIDE_FILES:
+        put(found.pyodide / name)
+    put(found.pyodide / "package.json", b'{"version": "314.0.7"}')
+    put(found.tokenizers, b"export {}")
+    for name in ("webllm-0.1.0-py3", "jinja2-3.1.6-py3", "markupsafe-3.0.3-py3"):
+        put(found.wheels / f"{name}-none-any.whl")
+    return found
+
+
+@pytest.fixture
+def model(tmp_path):
+    return put(tmp_path / "cache" / "SmolLM2-135M-Instruct.Q4_1.gguf", b"GGUF" + bytes(96))
+
+
+def get(url, **headers):
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+        return answer.status, answer.headers, answer.read()
+
+
+def status_of(url, **headers):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        get(url, **headers)
+    with caught.value as error:
+        return error.code
+
+
+def test_the_manifest_names_what_the_page_has_to_install_and_load(parts, model, tmp_path):
+    site = build_site(tmp_path / "site", model=model, parts=parts)
+    manifest = json.loads((site / "site.json").read_text())
+    assert manifest == {
+        "wheels": [  # each after what it imports
+            "markupsafe-3.0.3-py3-none-any.whl",
+            "jinja2-3.1.6-py3-none-any.whl",
+            "webllm-0.1.0-py3-none-any.whl",
+        ],
+        "models": {"smollm2-135m-instruct": {"url": f"models/{model.name}", "bytes": 100}},
+        "pyodide": "314.0.7",
+    }
+
+
+def test_everything_the_manifest_names_is_in_the_folder(parts, model, tmp_path):
+    site = build_site(tmp_path / "site", model=model, parts=parts)
+    manifest = json.loads((site / "site.json").read_text())
+    assert all((site / "wheels" / name).is_file() for name in manifest["wheels"])
+    assert all((site / entry["url"]).is_file() for entry in manifest["models"].values())
+    assert (site / "index.html").is_file() and (site / "img" / "icon.svg").is_file()
+    assert (site / "vendor" / "tokenizers.mjs").read_bytes() == b"export {}"
+    assert all((site / "pyodide" / name).is_file() for name in PYODIDE_FILES)
+
+
+def test_a_site_without_a_model_is_complete(parts, tmp_path):
+    site = build_site(tmp_path / "site", model=None, parts=parts)
+    assert json.loads((site / "site.json").read_text())["models"] == {}
+
+
+def test_building_again_takes_the_new_wheel_and_leaves_the_model_file_as_it_was(parts, model, tmp_path):
+    build_site(tmp_path / "site", model=model, parts=parts)
+    put(parts.wheels / "webllm-0.1.0-py3-none-any.whl", b"newer")
+    site = build_site(tmp_path / "site", model=model, parts=parts)
+    assert (site / "wheels" / "webllm-0.1.0-py3-none-any.whl").read_bytes() == b"newer"
+    assert model.read_bytes() == b"GGUF" + bytes(96)
+
+
+@pytest.mark.parametrize(
+    ("part", "way_out"),
+    [
+        (lambda p: p.pyodide / "pyodide.asm.wasm", "npm ci"),
+        (lambda p: p.pyodide / "package.json", "npm ci"),
+        (lambda p: p.tokenizers, "npm ci"),
+        (lambda p: p.wheels / "jinja2-3.1.6-py3-none-any.whl", "make page-wheels"),
+        (lambda p: p.shell / "index.html", "pip install webllm"),
+    ],
+)
+def test_a_missing_part_is_named_with_the_command_that_brings_it(parts, tmp_path, part, way_out):
+    part(parts).unlink()
+    with pytest.raises(FetchError, match=way_out):
+        build_site(tmp_path / "site", model=None, parts=parts)
+    assert not (tmp_path / "site").exists()  # nothing half-built
+
+
+def test_a_missing_model_is_named(parts, tmp_path):
+    with pytest.raises(FetchError, match=r"absent\.gguf.*webllm pull"):
+        build_site(tmp_path / "site", model=tmp_path / "absent.gguf", parts=parts)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2-135m-instruct"),
+        ("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", "qwen2.5-coder-0.5b-instruct"),
+        ("tiny-f16.gguf", "tiny"),
+        ("stories260K.gguf", "stories260k"),
+    ],
+)
+def test_a_short_name_is_the_file_name_without_its_quantisation(file, name):
+    assert short_name(Path(file)) == name
+
+
+@pytest.fixture
+def folder(tmp_path):
+    put(tmp_path / "www" / "index.html", b"<!doctype html>")
+    put(tmp_path / "www" / "model.gguf", bytes(range(100)))
+    put(tmp_path / "secret.txt")
+    return tmp_path / "www"
+
+
+def test_a_byte_range_is_answered_with_those_bytes_only(folder):
+    with serve_in_thread(folder) as server:
+        status, headers, body = get(f"{server.url}/model.gguf", Range="bytes=10-19")
+    assert (status, headers["Content-Range"], body) == (206, "bytes 10-19/100", bytes(range(10, 20)))
+
+
+def test_a_range_past_the_end_is_refused(folder):
+    with serve_in_thread(folder) as server:
+        assert status_of(f"{server.url}/model.gguf", Range="bytes=100-109") == 416
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [
+        ("pyodide.mjs", "text/javascript; charset=utf-8"),
+        ("worker.js", "text/javascript; charset=utf-8"),
+        ("pyodide.asm.wasm", "application/wasm"),
+        ("webllm.whl", "application/zip"),
+        ("site.json", "application/json"),
+        ("index.html", "text/html; charset=utf-8"),
+    ],
+)
+def test_media_types_are_the_ones_browsers_insist_on(folder, name, media_type):
+    put(folder / name)
+    with serve_in_thread(folder) as server:
+        assert get(f"{server.url}/{name}")[1]["Content-Type"] == media_type
+
+
+def test_the_root_is_the_page_whatever_its_query(folder):
+    with serve_in_thread(folder) as server:
+        assert get(f"{server.url}/?model=x")[2] == b"<!doctype html>"
+
+
+@pytest.mark.parametrize("path", ["absent.js", "%2e%2e/secret.txt", "..%2fsecret.txt"])
+def test_what_is_not_in_the_folder_is_not_found(folder, path):
+    with serve_in_thread(folder) as server:
+        assert status_of(f"{server.url}/{path}") == 404
+
+
+def test_isolation_headers_are_sent_when_asked_for(folder):
+    with serve_in_thread(folder, isolated=True) as server:
+        isolated = get(server.url)[1]
+    with serve_in_thread(folder) as server:
+        plain = get(server.url)[1]
+    assert isolated["Cross-Origin-Embedder-Policy"] == "require-corp"
+    assert isolated["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert plain["Cross-Origin-Embedder-Policy"] is None
+
+
+def test_every_request_is_logged_with_its_range_and_its_status(folder):
+    log = []
+    with serve_in_thread(folder, on_request=log.append) as server:
+        get(f"{server.url}/model.gguf?v=1", Range="bytes=0-3")
+        status_of(f"{server.url}/absent")
+    assert log == [Request("GET", "/model.gguf?v=1", 206, "bytes=0-3"), Request("GET", "/absent", 404, None)]
+
+
+def test_a_port_that_is_taken_is_named(folder):
+    with serve_in_thread(folder) as server:
+        port = int(server.url.rpartition(":")[2])
+        with pytest.raises(FetchError, match=str(port)), serve_in_thread(folder, port=port):
+            pass

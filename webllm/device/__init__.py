@@ -1,0 +1,67 @@
+"""What runs programs. Two implementations: wgpu-py (`native`) and the browser through bridge.js (`browser`)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from webllm.checkpoint import Source
+from webllm.plan import Program
+
+Progress = Callable[[dict[str, Any]], None]
+"""Called with {"phase", "loaded", "total", "tensors", "seconds"}; loaded and total in bytes."""
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    """Which GPU this is. software: a CPU that plays GPU; correct, and slow."""
+
+    name: str
+    backend: str  # "Vulkan", "Metal", "D3D12", "WebGPU"
+    software: bool
+    driver: str = ""
+
+
+class Loaded(Protocol):
+    """A program whose buffers are on the GPU and whose pipelines and bind groups are built."""
+
+    program: Program
+
+
+class Device(Protocol):
+    """Runs plans. Buffers are named as in the program; nothing GPU-shaped leaks upward."""
+
+    info: AdapterInfo
+    features: frozenset[str]  # WebGPU's own names: "shader-f16", "subgroups", ...
+    limits: Mapping[str, int]  # WebGPU's own names, in bytes or counts
+
+    async def load(self, program: Program, sources: Sequence[Source], on_progress: Progress | None = None) -> Loaded:
+        """Make buffers, compile kernels, stream the uploads through the import kernels, write constants.
+
+        Raises `OutOfMemory`, `ShaderError`, `DeviceLost`, or what a source raises; then nothing stays allocated.
+        """
+        ...
+
+    def write(self, loaded: Any, name: str, data: bytes, offset: int = 0) -> None:
+        """Copy `data` into a buffer, before whatever is submitted next."""
+        ...
+
+    def submit(self, loaded: Any, plan: str, rows: int, length: int, steps: int = 1) -> Awaitable[bytes]:
+        """Encode a plan `steps` times and start it; does not wait.
+
+        rows: records of the step. length: positions that its last row attends to, itself included; it
+        grows by one a step. The awaitable gives the plan's result buffer as it is after the last of
+        these steps (b"" for a plan without one), or raises a `DeviceError`.
+        """
+        ...
+
+    async def read(self, loaded: Any, name: str, size: int, offset: int = 0) -> bytes:
+        """Copy bytes of a buffer back. size and offset are multiples of 4."""
+        ...
+
+    def unload(self, loaded: Any) -> None:
+        """Free every buffer of the program."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,91 @@
+"""Every exception webllm raises on purpose, in one tree.
+
+    WebLLMError
+    ├── ModelError               the files are at fault
+    │   ├── NotAModel            these bytes are no checkpoint that we read
+    │   ├── Truncated            the file ends before its header says it does
+    │   ├── BadModel             a header, shape or configuration that contradicts itself
+    │   └── Unsupported          a valid file that asks for something we do not have
+    ├── FetchError               a file could not be had
+    │   ├── ModelNotFound        no such name, path or URL
+    │   └── ChecksumMismatch     the bytes are not the ones that were promised
+    ├── RequestError             the caller's request is at fault; nothing was changed
+    │   └── ContextFull          more tokens than the context holds
+    ├── DeviceError              the GPU is at fault
+    │   ├── NoAdapter            no GPU, or none that matches
+    │   ├── OutOfMemory          the GPU cannot hold what was asked for
+    │   ├── ShaderError          a kernel does not compile here
+    │   └── DeviceLost           the GPU went away
+    └── Closed                   the model was used after close()
+
+Messages name who, what was wanted, what came, and the way out. After any of them the loaded model,
+the chat and a half-finished download are as they were.
+"""
+
+
+class WebLLMError(Exception):
+    """Base of all errors that webllm raises on purpose."""
+
+
+class ModelError(WebLLMError):
+    """The model's files are at fault."""
+
+
+class NotAModel(ModelError):
+    """These bytes are no checkpoint that webllm reads."""
+
+
+class Truncated(ModelError):
+    """The file ends before its own header says it does."""
+
+
+class BadModel(ModelError):
+    """A header, a tensor shape or a configuration contradicts itself."""
+
+
+class Unsupported(ModelError):
+    """A valid file asks for something that webllm does not have."""
+
+
+class FetchError(WebLLMError):
+    """A file could not be had."""
+
+
+class ModelNotFound(FetchError):
+    """No model of that name, at that path or URL."""
+
+
+class ChecksumMismatch(FetchError):
+    """The bytes that came are not the ones that were promised."""
+
+
+class RequestError(WebLLMError, ValueError):
+    """The request is at fault; it was refused before any GPU work."""
+
+
+class ContextFull(RequestError):
+    """The request needs more tokens than the context holds."""
+
+
+class DeviceError(WebLLMError):
+    """The GPU, its driver or WebGPU is at fault."""
+
+
+class NoAdapter(DeviceError):
+    """No GPU adapter, or none that matches what was asked for."""
+
+
+class OutOfMemory(DeviceError):
+    """The GPU cannot hold what was asked for."""
+
+
+class ShaderError(DeviceError):
+    """A kernel does not compile or validate on this device."""
+
+
+class DeviceLost(DeviceError):
+    """The GPU went away; the model must be loaded again."""
+
+
+class Closed(WebLLMError):
+    """The model was used after close()."""

@@ -1,0 +1,114 @@
+"""Kernel sources: finds the .wgsl files, reads their headers and puts library files in front.
+
+A kernel is one file; what it shares with others lies in `lib/`, named in its header by `uses`. A
+slot with several implementations has one library file each (`lib/weight.q4_1.wgsl`,
+`lib/weight.q8_0.wgsl`), all with the same functions; a dispatch says which by its variants.
+Nothing is replaced inside a file: numbers are `override` constants.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+Variants = tuple[tuple[str, str], ...]
+
+_BINDING = re.compile(r"^// binding (\d+) (\w+)\s+(read|read_write)\s+(\S+)\s+(\[.*\])$", re.M)
+_FIELD = re.compile(r"^// (grid|uses|why)\s+(.*)$", re.M)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """One storage buffer of a kernel, as its header gives it."""
+
+    number: int
+    name: str
+    access: str  # "read" or "read_write"
+    type: str
+    shape: str
+
+
+@dataclass(frozen=True)
+class Header:
+    """The comment block at the top of a .wgsl file."""
+
+    formula: str
+    bindings: tuple[Binding, ...]
+    uses: tuple[str, ...]
+    grid: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Module:
+    """A complete WGSL module, and its bindings by name."""
+
+    code: str
+    bindings: Mapping[str, Binding]
+
+
+def folder() -> Path:
+    """Where the .wgsl files lie: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "_kernels_wgsl"
+    return installed if installed.is_dir() else package.parent / "kernels_wgsl"
+
+
+def names() -> list[str]:
+    """Names of all kernels."""
+    return sorted(path.stem for path in folder().glob("*.wgsl"))
+
+
+def choices(slot: str) -> list[str]:
+    """The implementations of a library slot: `choices("weight")` -> ["bf16", "f16", ...]; [] if it has one."""
+    return sorted(path.name.split(".")[1] for path in (folder() / "lib").glob(f"{slot}.*.wgsl"))
+
+
+def header(source: str) -> Header:
+    """Read the header of a kernel or library file."""
+    fields = dict(_FIELD.findall(source))
+    bindings = (Binding(int(n), name, access, kind, shape) for n, name, access, kind, shape in _BINDING.findall(source))
+    return Header(
+        formula=source.split("\n", 1)[0].removeprefix("// "),
+        bindings=tuple(bindings),
+        uses=tuple(fields.get("uses", "").split()),
+        grid=fields.get("grid", ""),
+        why=fields.get("why", ""),
+    )
+
+
+@cache
+def read(name: str) -> str:
+    """The text of `kernels_wgsl/NAME.wgsl`."""
+    path = folder() / f"{name}.wgsl"
+    if not path.is_file():
+        raise KeyError(f"no kernel {name!r} in {folder()}; there are: {', '.join(names())}")
+    return path.read_text(encoding="utf-8")
+
+
+@cache
+def module(kernel: str, variants: Variants) -> Module:
+    """Put the library files that `kernel` uses in front of it.
+
+    >>> module("matvec", (("weight", "q4_1"), ("input", "plain"), ("bias", "none"))).bindings["x"].number
+    3
+    """
+    chosen = dict(variants)
+    files: list[str] = []
+
+    def visit(name: str) -> None:
+        for slot in header(read(name)).uses:
+            file = f"lib/{slot}.{chosen[slot]}" if slot in chosen else f"lib/{slot}"
+            if file not in files:
+                visit(file)
+        files.append(name)
+
+    visit(kernel)
+    bindings = [b for file in files for b in header(read(file)).bindings]
+    by_name = {b.name: b for b in bindings}
+    if len({b.number for b in bindings}) < len(bindings) or len(by_name) < len(bindings):
+        raise ValueError(f"{kernel} {chosen}: two bindings share a number or a name: {bindings}")
+    return Module("\n".join(read(file) for file in files), by_name)

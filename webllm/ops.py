@@ -1,0 +1,413 @@
+"""The operations that models are written in. Each checks, allocates, records and returns.
+
+An op appends dispatches to a plan; nothing runs here. A `Tensor` carries its `Recorder`, so there is
+no global state. The same model code records decode (one row a sequence) and prefill (many rows of
+one sequence): each op picks the kernel that suits the number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from webllm.plan import Buffer, Ceil, Dispatch, Kind, Plan, Size
+
+PAGE = 32  # positions in a page of the KV cache
+SPLIT = 128  # positions that one workgroup of decode attention takes
+TILE = 64  # rows that one workgroup of the prefill matmul takes
+RING = 64  # tokens the result buffer holds before it wraps
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the device allows; the defaults are what every WebGPU device has. Sizes in bytes."""
+
+    storage_binding: int = 128 << 20
+    workgroup_storage: int = 16 << 10
+    invocations: int = 256
+
+    @classmethod
+    def of(cls, limits: Mapping[str, int]) -> Limits:
+        """From WebGPU's own names."""
+        return cls(
+            limits["maxStorageBufferBindingSize"],
+            limits["maxComputeWorkgroupStorageSize"],
+            limits["maxComputeInvocationsPerWorkgroup"],
+        )
+
+
+class Builder:
+    """Numbers the buffers of a program under construction."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.buffers: list[Buffer] = []
+
+    def buffer(self, name: str, size: int, kind: Kind) -> int:
+        """Add a buffer of `size` bytes (rounded up to whole words) and return its number."""
+        self.buffers.append(Buffer(name, max(4, -(-size // 4) * 4), kind))
+        return len(self.buffers) - 1
+
+
+@dataclass
+class Recorder:
+    """One plan under construction. rows: the most rows a step of this plan can have."""
+
+    builder: Builder
+    rows: int
+    dispatches: list[Dispatch] = field(default_factory=list)
+
+    def empty(self, *shape: int) -> Tensor:
+        """Scratch for f32 numbers. In prefill the first dimension is rounded up to whole tiles."""
+        padded = (-(-shape[0] // TILE) * TILE, *shape[1:]) if self.rows > 1 else shape
+        size = 4
+        for dim in padded:
+            size *= dim
+        return Tensor(self, self.builder.buffer("scratch", size, "scratch"), shape)
+
+    def per_row(self, divisor: int = 1) -> Size:
+        """The grid size ceil(rows / divisor), of the rows that the step will have."""
+        return Ceil("rows", divisor) if self.rows > 1 else 1
+
+    def dispatch(
+        self,
+        kernel: str,
+        buffers: Mapping[str, Tensor | int],
+        grid: tuple[Size, Size, Size],
+        variants: Mapping[str, str] | None = None,
+        **constants: float,
+    ) -> None:
+        """Append one kernel launch; buffers and variants by the names in the kernel's header."""
+        named = ((name, b if isinstance(b, int) else b.buffer) for name, b in buffers.items())
+        self.dispatches.append(
+            Dispatch(kernel, tuple(named), grid, tuple(constants.items()), tuple((variants or {}).items()))
+        )
+
+    def plan(self, result: int | None = None) -> Plan:
+        """The plan recorded so far."""
+        return Plan(tuple(self.dispatches), result)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """f32 numbers in a buffer. shape: outermost first; the first dimension counts rows."""
+
+    rec: Recorder
+    buffer: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A norm's weight or a bias: f32 numbers in a weight buffer."""
+
+    buffer: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Norm:
+    """RMS normalisation: its weight and epsilon."""
+
+    weight: Vector
+    eps: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive rows of a matrix in one format. `scales` is None for f32, f16 and bf16."""
+
+    format: str
+    first: int
+    rows: int
+    data: int
+    scales: int | None
+
+    @property
+    def buffers(self) -> dict[str, int]:
+        named = {"weight_data": self.data}
+        return named if self.scales is None else named | {"weight_scales": self.scales}
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A linear layer's weight [rows, cols], in one part or more.
+
+    Several where the checkpoint mixes formats (v_proj is often finer than q_proj), or where one
+    buffer would exceed the device's binding limit. glu: tiles of 16 gate and 16 up rows alternate,
+    and `rows` counts both.
+    """
+
+    rows: int
+    cols: int
+    parts: tuple[Part, ...]
+    glu: bool = False
+
+
+@dataclass(frozen=True)
+class Cache:
+    """One layer's K and V, with what all layers share: step records, page table, rotary table."""
+
+    k: int
+    v: int
+    kind: str  # "f16" or "f32"
+    step: int
+    pages: int
+    rope: int
+    context: int  # positions that the cache holds
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Shape of grouped-query attention. q, k and v of a row lie side by side, `width` numbers."""
+
+    heads: int
+    kv_heads: int
+    dim: int
+
+    @property
+    def width(self) -> int:
+        return (self.heads + 2 * self.kv_heads) * self.dim
+
+
+def embed(rec: Recorder, table: Matrix, step: int) -> Tensor:
+    """Rows of `table` for the tokens of the step: [rows, cols]."""
+    y = rec.empty(rec.rows, table.cols)
+    for part in table.parts:
+        rec.dispatch(
+            "embed",
+            {**part.buffers, "step": step, "y": y},
+            (-(-table.cols // 512), rec.per_row(), 1),
+            {"weight": part.format},
+            COLS=table.cols,
+            FIRST=part.first,
+            ROWS=part.rows,
+        )
+    return y
+
+
+def rms_norm(x: Tensor, norm: Norm) -> Tensor:
+    """Each row of `x` scaled to unit root mean square, times the weight (Zhang and Sennrich 2019)."""
+    rows, cols = x.shape
+    if norm.weight.size != cols:
+        raise ValueError(f"rms_norm: weight must be [{cols}] for x {[*x.shape]}, got [{norm.weight.size}]")
+    y = x.rec.empty(rows, cols)
+    x.rec.dispatch(
+        "rms_norm", {"x": x, "weight": norm.weight.buffer, "y": y}, (1, x.rec.per_row(), 1), COLS=cols, EPS=norm.eps
+    )
+    return y
+
+
+def linear(
+    x: Tensor,
+    w: Matrix,
+    *,
+    norm: Norm | None = None,
+    bias: Vector | None = None,
+    add_to: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """norm(x) @ w.T + bias; added to `add_to` in place, or written to `out`, or to new scratch.
+
+    x: [rows, cols]   w: [n, cols]   bias: [n]   returns: [rows, n]
+    """
+    rec, rows = x.rec, x.shape[0]
+    _check_cols("linear", x, w)
+    if bias is not None and bias.size != w.rows:
+        raise ValueError(f"linear: bias must be [{w.rows}] for a weight [{w.rows}, {w.cols}], got [{bias.size}]")
+    y = add_to or out or rec.empty(rows, w.rows)
+    if y.shape != (rows, w.rows):
+        raise ValueError(f"linear: wanted [{rows}, {w.rows}] to write to, got {[*y.shape]}")
+    x, norm = _norm_first(x, norm)
+    for part in w.parts:
+        buffers: dict[str, Tensor | int] = {**part.buffers, "x": x, "y": y}
+        variants = {"weight": part.format, "bias": "none"}
+        if bias is not None:
+            buffers["bias"] = bias.buffer
+            variants["bias"] = "add"
+        shape = {"COLS": w.cols, "ROWS": part.rows, "STRIDE": y.shape[1], "OFFSET": part.first, "ADD": add_to is not None}
+        if rec.rows == 1:
+            _matvec("matvec", x, part.rows, buffers, variants, norm, shape)
+        else:
+            rec.dispatch("matmul", buffers, (-(-part.rows // TILE), rec.per_row(TILE), 1), variants, **shape)
+    return y
+
+
+def glu(x: Tensor, w: Matrix, norm: Norm) -> Tensor:
+    """silu(x @ gate.T) * (x @ up.T) of the normalised rows (SwiGLU, Shazeer 2020): [rows, w.rows / 2]."""
+    rec, (rows, _) = x.rec, x.shape
+    _check_cols("glu", x, w)
+    if not w.glu or len(w.parts) != 1:
+        raise ValueError("glu: wants one weight with alternating gate and up tiles")
+    (part,) = w.parts
+    width = w.rows // 2
+    if rec.rows == 1:
+        y = rec.empty(rows, width)
+        x, left = _norm_first(x, norm)
+        buffers = {**part.buffers, "x": x, "y": y}
+        _matvec("matvec_glu", x, width, buffers, {"weight": part.format}, left, {"COLS": w.cols, "ROWS": width})
+        return y
+    both = linear(x, _as_stored(w), norm=norm)
+    y = rec.empty(rows, width)
+    rec.dispatch("silu_mul", {"x": both, "y": y}, (-(-width // 256), rec.per_row(), 1), COLS=width)
+    return y
+
+
+def rope_cache(qkv: Tensor, heads: Heads, cache: Cache) -> None:
+    """Rotate q (in place) and k by their positions, write k and v to the cache (RoFormer, Su et al. 2021)."""
+    if qkv.shape[1] != heads.width or heads.dim % 8:
+        raise ValueError(f"rope_cache: wants [rows, {heads.width}] and a head size in eights, got {[*qkv.shape]}")
+    units = (heads.heads + 2 * heads.kv_heads) * heads.dim // 8
+    qkv.rec.dispatch(
+        "rope_cache",
+        {
+            "step": cache.step,
+            "rope": cache.rope,
+            "pages": cache.pages,
+            "qkv": qkv,
+            "k_cache": cache.k,
+            "v_cache": cache.v,
+        },
+        (-(-units // 64), qkv.rec.per_row(), 1),
+        {"kv": cache.kind},
+        HEADS=heads.heads,
+        **_cache_shape(heads, cache),
+    )
+
+
+def attention(qkv: Tensor, heads: Heads, cache: Cache) -> Tensor:
+    """Causal attention of the step's rows over all cached positions: [rows, heads * dim]."""
+    if heads.dim > 256 or heads.dim % 8 or heads.heads % heads.kv_heads:
+        raise ValueError(f"attention: wants heads in whole groups and a head size in eights up to 256, got {heads}")
+    return _attend_one(qkv, heads, cache) if qkv.rec.rows == 1 else _attend_many(qkv, heads, cache)
+
+
+def next_token(logits: Tensor, step: int, result: int) -> None:
+    """Write the likeliest token (lowest id of equals) to `result` and to the step, and move on one position."""
+    rec, cols = logits.rec, logits.shape[1]
+    tiles = -(-cols // 1024)
+    candidates = rec.empty(logits.shape[0], tiles, 2)
+    rec.dispatch(
+        "argmax_tile", {"logits": logits, "candidates": candidates}, (tiles, rec.per_row(), 1), COLS=cols, TILES=tiles
+    )
+    rec.dispatch(
+        "next_token",
+        {"candidates": candidates, "step": step, "result": result},
+        (1, rec.per_row(), 1),
+        TILES=tiles,
+        RING=RING,
+    )
+
+
+def _check_cols(op: str, x: Tensor, w: Matrix) -> None:
+    if x.shape[1] != w.cols or w.cols % 4:
+        raise ValueError(f"{op}: x must be [rows, {w.cols}], a multiple of 4 wide, got {[*x.shape]}")
+
+
+def _as_stored(w: Matrix) -> Matrix:
+    """The rows of a gate and up weight as they lie in memory, padding included."""
+    (part,) = w.parts
+    rows = -(-w.rows // 32) * 32
+    return Matrix(rows, w.cols, (Part(part.format, 0, rows, part.data, part.scales),))
+
+
+def _norm_first(x: Tensor, norm: Norm | None) -> tuple[Tensor, Norm | None]:
+    """Fold the norm into a matvec where the row fits in workgroup memory, otherwise record it first."""
+    if norm is None:
+        return x, None
+    threads = _matvec_threads(x.shape[1], x.rec.builder.limits)
+    staged = -(-x.shape[1] // 32) * 128 + threads * 12 + 64
+    if x.rec.rows == 1 and staged <= x.rec.builder.limits.workgroup_storage:
+        return x, norm
+    return rms_norm(x, norm), None
+
+
+def _matvec_threads(cols: int, limits: Limits) -> int:
+    """16 rows times as many units of 32 columns as there are, within the device's limit."""
+    return min(256, limits.invocations, -(-cols // 32) * 16)
+
+
+def _matvec(
+    kernel: str,
+    x: Tensor,
+    rows: int,
+    buffers: dict[str, Tensor | int],
+    variants: dict[str, str],
+    norm: Norm | None,
+    shape: dict[str, int],
+) -> None:
+    constants: dict[str, float] = {**shape, "WG": _matvec_threads(x.shape[1], x.rec.builder.limits)}
+    variants["input"] = "plain"
+    if norm is not None:
+        variants["input"] = "rms_norm"
+        buffers["norm_weight"] = norm.weight.buffer
+        constants |= {"EPS": norm.eps, "QUADS": -(-x.shape[1] // 32) * 8}
+    x.rec.dispatch(kernel, buffers, (-(-rows // 16), x.shape[0], 1), variants, **constants)
+
+
+def _cache_shape(heads: Heads, cache: Cache) -> dict[str, int]:
+    return {"KV_HEADS": heads.kv_heads, "HEAD_DIM": heads.dim, "MAX_PAGES": -(-cache.context // PAGE)}
+
+
+def _attend_one(qkv: Tensor, heads: Heads, cache: Cache) -> Tensor:
+    """Decode: splits of the cache in parallel, then merged (FlashDecoding, Dao et al. 2023)."""
+    rec, rows = qkv.rec, qkv.shape[0]
+    per_kv = heads.heads // heads.kv_heads
+    group = max(g for g in range(1, 9) if per_kv % g == 0)
+    splits = -(-cache.context // SPLIT)
+    part = rec.empty(rows, heads.heads, splits, heads.dim)
+    stats = rec.empty(rows, heads.heads, splits, 2)
+    y = rec.empty(rows, heads.heads * heads.dim)
+    rec.dispatch(
+        "attention_split",
+        {**_read_cache(qkv, cache), "part": part, "stats": stats},
+        (heads.heads // group, Ceil("length", SPLIT), rows),
+        {"kv": cache.kind},
+        HEADS=heads.heads,
+        GROUP=group,
+        GROUP_QUADS=group * heads.dim // 4,
+        SPLITS=splits,
+        SCALE=heads.dim**-0.5,
+        WG=SPLIT,
+        SCORES=group * SPLIT,
+        **_cache_shape(heads, cache),
+    )
+    rec.dispatch(
+        "attention_merge",
+        {"step": cache.step, "part": part, "stats": stats, "y": y},
+        (heads.heads, rows, 1),
+        HEADS=heads.heads,
+        HEAD_DIM=heads.dim,
+        SPLITS=splits,
+        SPLIT=SPLIT,
+    )
+    return y
+
+
+def _attend_many(qkv: Tensor, heads: Heads, cache: Cache) -> Tensor:
+    """Prefill: tiles of rows against tiles of keys, sized to 16 KiB of workgroup memory."""
+    rec, rows = qkv.rec, qkv.shape[0]
+    tile = 16 if heads.dim <= 128 else 8
+    quad_bytes = 16 if cache.kind == "f32" else 8
+    keys = max(8, min(32, 4096 // (heads.dim // 4 * quad_bytes) // 8 * 8))
+    y = rec.empty(rows, heads.heads * heads.dim)
+    rec.dispatch(
+        "attention_tile",
+        {**_read_cache(qkv, cache), "y": y},
+        (heads.heads, rec.per_row(tile), 1),
+        {"kv": cache.kind},
+        HEADS=heads.heads,
+        SCALE=heads.dim**-0.5,
+        TILE=tile,
+        TILE_QUADS=tile * heads.dim // 4,
+        KEYS=keys,
+        KEYS_QUADS=keys * heads.dim // 4,
+        SCORES=tile * keys,
+        WG=8 * tile,
+        **_cache_shape(heads, cache),
+    )
+    return y
+
+
+def _read_cache(qkv: Tensor, cache: Cache) -> dict[str, Tensor | int]:
+    return {"step": cache.step, "qkv": qkv, "pages": cache.pages, "k_cache": cache.k, "v_cache": cache.v}

@@ -1,0 +1,128 @@
+"""A program for the GPU, as data: buffers, weights to upload, and plans of dispatches.
+
+Model code writes it, devices read it, and neither knows the other. Everything here is a frozen
+dataclass of numbers and strings, so a program can be printed, counted and tested with no GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+Kind = Literal["weight", "constant", "state", "scratch", "staging"]
+Value = Literal["rows", "length"]
+
+PIECE_BYTES = 4 << 20  # weights reach the GPU in pieces of at most this size
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """size in bytes. weight: filled by uploads; constant: by the host at load; state: kept between
+    steps; scratch: only within a plan, may share memory; staging: freed after loading."""
+
+    name: str
+    size: int
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Ceil:
+    """ceil(value / divisor): a grid size known when a step is encoded, not when it is planned.
+
+    value: "rows", the rows of this step, or "length", the positions that its last row attends to.
+    """
+
+    value: Value
+    divisor: int
+
+    def __call__(self, rows: int, length: int) -> int:
+        return -(-(rows if self.value == "rows" else length) // self.divisor)
+
+    def __str__(self) -> str:
+        return f"ceil({self.value}/{self.divisor})" if self.divisor > 1 else self.value
+
+
+Size = int | Ceil
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """One kernel launch. `variants` picks a library file for a slot: ("weight", "q4_1")."""
+
+    kernel: str
+    buffers: tuple[tuple[str, int], ...]  # binding name, buffer number
+    grid: tuple[Size, Size, Size]
+    constants: tuple[tuple[str, float], ...] = ()
+    variants: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Dispatches in order; `result` is the buffer that is read back after them, if any."""
+
+    dispatches: tuple[Dispatch, ...]
+    result: int | None = None
+
+
+@dataclass(frozen=True)
+class Upload:
+    """How one tensor gets from a file into buffers: range by range through an import kernel.
+
+    The device cuts [offset, offset + rows * row_bytes) into pieces of whole rows. For each it writes
+    the bytes to the buffer `raw`, the words (first row, rows, *params) to `params`, and runs
+    `dispatch` with the piece's rows. source -1: nothing is read, the kernel makes the data.
+    """
+
+    source: int
+    offset: int
+    rows: int
+    row_bytes: int
+    params: tuple[int, ...]
+    dispatch: Dispatch
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows * self.row_bytes
+
+    @property
+    def rows_per_piece(self) -> int:
+        """At most PIECE_BYTES and 65535 rows (the largest grid); even, so that pieces start on whole words."""
+        return max(2, min(PIECE_BYTES // self.row_bytes, 65535) & ~1)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Buffers, the plans over them, and how they are filled at load."""
+
+    buffers: tuple[Buffer, ...]
+    plans: Mapping[str, Plan]
+    uploads: tuple[Upload, ...] = ()
+    constants: Mapping[str, bytes] = field(default_factory=dict)  # buffer name -> contents at load
+
+    def index(self, name: str) -> int:
+        """Number of the buffer called `name`."""
+        return next(i for i, buffer in enumerate(self.buffers) if buffer.name == name)
+
+    def bytes_by_kind(self) -> dict[str, int]:
+        """Bytes of all buffers of each kind."""
+        totals: dict[str, int] = {}
+        for buffer in self.buffers:
+            totals[buffer.kind] = totals.get(buffer.kind, 0) + buffer.size
+        return totals
+
+
+def renumber(plan: Plan, number: Mapping[int, int]) -> Plan:
+    """The same plan over other buffers: `number` maps old buffer numbers to new ones."""
+    dispatches = (replace(d, buffers=_renamed(d.buffers, number)) for d in plan.dispatches)
+    return Plan(tuple(dispatches), None if plan.result is None else number[plan.result])
+
+
+def renumber_upload(upload: Upload, number: Mapping[int, int]) -> Upload:
+    """The same upload over other buffers."""
+    dispatch = replace(upload.dispatch, buffers=_renamed(upload.dispatch.buffers, number))
+    return replace(upload, dispatch=dispatch)
+
+
+def _renamed(buffers: Iterable[tuple[str, int]], number: Mapping[int, int]) -> tuple[tuple[str, int], ...]:
+    return tuple((name, number[buffer]) for name, buffer in buffers)

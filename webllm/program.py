@@ -1,0 +1,131 @@
+"""From a checkpoint to a program: buffers, weights, and the plans `decode` and `prefill`."""
+
+from __future__ import annotations
+
+import math
+import struct
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+
+from webllm import models, ops
+from webllm.checkpoint import Checkpoint
+from webllm.errors import RequestError, Unsupported
+from webllm.memory import share_scratch
+from webllm.ops import PAGE, RING, TILE, Builder, Cache, Heads, Limits, Recorder, Tensor
+from webllm.plan import PIECE_BYTES, Plan, Program, Upload
+from webllm.weights import Weights, random_uploads
+
+CHUNK = 512  # rows of a prefill step
+KV_BYTES = {"f16": 2, "f32": 4}
+ROW_BYTES = 16  # token, position, sequence, emitted
+STEP_HEADER = 16
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is decided at load. kv: "f16" or "f32" cache elements. chunk: rows of a prefill step."""
+
+    context: int
+    kv: str = "f16"
+    chunk: int = CHUNK
+    share: bool = True  # False keeps every intermediate readable
+
+
+def architecture(checkpoint: Checkpoint) -> ModuleType:
+    """The module of `webllm.models` for the checkpoint's `model_type`.
+
+    Raises `Unsupported` with the list of those there are.
+    """
+    name = str(checkpoint.config.get("model_type", ""))
+    known = sorted(models.known())
+    if name not in known:
+        raise Unsupported(f"{checkpoint.name}: model_type {name!r}; supported are {', '.join(known)}")
+    return import_module(f"webllm.models.{name}")
+
+
+def build(
+    checkpoint: Checkpoint, settings: Settings, limits: Limits, *, rope_factors: Sequence[float] = (), random: bool = False
+) -> Program:
+    """Record the program of a model.
+
+    random: weights are made up on the GPU instead of read. Raises a `ModelError` where tensors are
+    missing or contradict the configuration; no GPU is touched.
+    """
+    model = architecture(checkpoint)
+    config = model.config_of(checkpoint.config)
+    builder = Builder(limits)
+    chunk = min(settings.chunk, -(-settings.context // TILE) * TILE)
+    raw = builder.buffer("raw", PIECE_BYTES + 4, "staging")
+    params = builder.buffer("params", 32, "staging")
+    weights = Weights(builder, checkpoint, raw, params)
+    caches, constants = _caches(builder, config.heads, config.num_hidden_layers, settings, chunk)
+    frequencies = model.inverse_frequencies(config, rope_factors)
+    constants["rope"] = rope_table(frequencies, settings.context)
+    result = builder.buffer("result", 4 * RING, "state")
+
+    one = Recorder(builder, rows=1)
+    logits = Tensor(one, builder.buffer("logits", 4 * config.vocab_size, "state"), (1, config.vocab_size))
+    model.decode(config, one, weights, caches, logits)
+    ops.next_token(logits, caches[0].step, result)
+    many = Recorder(builder, rows=chunk)
+    model.prefill(config, many, weights, caches)
+
+    plans = {"decode": one.plan(result), "prefill": many.plan()}
+    uploads = random_uploads(builder, params) if random else weights.uploads
+    program = Program(tuple(builder.buffers), plans, _in_file_order(uploads), constants)
+    return share_scratch(program) if settings.share else program
+
+
+def rope_table(frequencies: Sequence[float], context: int) -> bytes:
+    """cos and sin of every angle up to `context`, as two tables whose product gives any position.
+
+    [256 low positions, then 0, 256, 512, ...][frequencies] pairs of f32, computed in f64.
+    """
+    positions = [*range(256), *range(0, context, 256)]
+    table = array("f")
+    for position in positions:
+        for frequency in frequencies:
+            angle = position * frequency
+            table.extend((math.cos(angle), math.sin(angle)))
+    return table.tobytes()
+
+
+def step_bytes(records: Sequence[tuple[int, int]], emitted: int = 0) -> bytes:
+    """The step buffer's contents for (token, position) records of sequence 0."""
+    header = struct.pack("<4I", len(records), 0, 0, 0)
+    return header + b"".join(struct.pack("<4I", token, position, 0, emitted) for token, position in records)
+
+
+
+def _caches(
+    builder: Builder, heads: Heads, layers: int, settings: Settings, chunk: int
+) -> tuple[list[Cache], dict[str, bytes]]:
+    """K and V of every layer, what they share, and the contents of the page table."""
+    if settings.kv not in KV_BYTES:
+        raise RequestError(f"kv must be one of {', '.join(KV_BYTES)}, got {settings.kv!r}")
+    page_count = -(-settings.context // PAGE)
+    size = page_count * PAGE * heads.kv_heads * heads.dim * KV_BYTES[settings.kv]
+    step = builder.buffer("step", STEP_HEADER + ROW_BYTES * chunk, "state")
+    pages = builder.buffer("pages", 4 * page_count, "constant")
+    rope = builder.buffer("rope", 4 * heads.dim * (256 + -(-settings.context // 256)), "constant")
+    caches = [
+        Cache(
+            builder.buffer(f"k.{i}", size, "state"),
+            builder.buffer(f"v.{i}", size, "state"),
+            settings.kv,
+            step,
+            pages,
+            rope,
+            settings.context,
+        )
+        for i in range(layers)
+    ]
+    return caches, {"pages": array("I", range(page_count)).tobytes()}
+
+
+def _in_file_order(uploads: Sequence[Upload]) -> tuple[Upload, ...]:
+    """A server without Range sends the file once, from front to back."""
+    return tuple(sorted(uploads, key=lambda upload: (upload.source, upload.offset)))

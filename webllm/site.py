@@ -1,0 +1,137 @@
+"""A self-contained static folder: the page, Pyodide, the wheels and a model. Any web server can publish it.
+
+    OUT/                 the files of browser_shell/
+    OUT/pyodide/         Pyodide's core
+    OUT/vendor/          the tokenizer's JavaScript
+    OUT/wheels/          webllm and the two wheels it needs in the page
+    OUT/models/          the model, if one was given
+    OUT/site.json        {"wheels": [file names, in the order to install],
+                          "models": {short name: {"url", "bytes"}}, "pyodide": version}
+
+Nothing is fetched here, and the page loads nothing from elsewhere. What the page does with it all is its own matter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from webllm.errors import FetchError
+
+PYODIDE_FILES = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
+WHEELS = ("markupsafe", "jinja2", "webllm")  # each after what it imports
+
+_PACKAGE = Path(__file__).parent
+_QUANTISATION = re.compile(r"[.-](?:I?Q\d\w*|B?F16|F32)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the pieces of a site lie."""
+
+    shell: Path  # folder: the page and its JavaScript
+    pyodide: Path  # folder: the npm package `pyodide`
+    tokenizers: Path  # file: tokenizers.min.mjs of the npm package `@huggingface/tokenizers`
+    wheels: Path  # folder: one wheel each of webllm, jinja2 and markupsafe
+
+    @classmethod
+    def find(cls, root: Path | None = None) -> Parts:
+        """Return the parts as `npm ci` and `make page-wheels` leave them in the checkout `root`.
+
+        root defaults to the checkout this module lies in. An installed webllm brings its own page.
+        """
+        root = root or _PACKAGE.parent
+        modules = root / "node_modules"
+        packaged = _PACKAGE / "_browser_shell"
+        return cls(
+            shell=packaged if packaged.is_dir() else root / "browser_shell",
+            pyodide=modules / "pyodide",
+            tokenizers=modules / "@huggingface" / "tokenizers" / "dist" / "tokenizers.min.mjs",
+            wheels=root / "build" / "wheels",
+        )
+
+
+def build_site(out: Path, *, model: Path | None, parts: Parts) -> Path:
+    """Write the site into the folder `out`, over an earlier one, and return `out`.
+
+    model   a .gguf file, or None for a site whose visitors bring a model
+    Raises FetchError when a part is missing, before anything is written.
+
+    build_site(Path("build/site"), model=Path("SmolLM2-135M-Instruct.Q4_1.gguf"), parts=Parts.find())
+    """
+    files = _files(parts)
+    wheels = [_wheel(parts.wheels, name) for name in WHEELS]
+    version = _pyodide_version(parts.pyodide)
+    if model is not None:
+        _need(model, "webllm pull MODEL")
+    for name, source in files.items():
+        _copy(source, out / name)
+    for wheel in wheels:
+        _copy(wheel, out / "wheels" / wheel.name)
+    models = {} if model is None else {short_name(model): _add_model(model, out)}
+    manifest = {"wheels": [wheel.name for wheel in wheels], "models": models, "pyodide": version}
+    (out / "site.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return out
+
+
+def short_name(model: Path) -> str:
+    """Return the name that a page knows a model file by: its stem in lower case, without the quantisation.
+
+    short_name(Path("SmolLM2-135M-Instruct.Q4_1.gguf")) == "smollm2-135m-instruct"
+    """
+    return _QUANTISATION.sub("", model.stem).lower()
+
+
+def _files(parts: Parts) -> dict[str, Path]:
+    """Everything but wheels and model: path in the site -> file."""
+    _need(parts.shell / "index.html", "a complete checkout or `pip install webllm`")
+    shell = {str(path.relative_to(parts.shell)): path for path in _walk(parts.shell)}
+    pyodide = {f"pyodide/{name}": _need(parts.pyodide / name, "npm ci") for name in PYODIDE_FILES}
+    return shell | pyodide | {"vendor/tokenizers.mjs": _need(parts.tokenizers, "npm ci")}
+
+
+def _walk(folder: Path) -> Iterable[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".md")
+
+
+def _wheel(folder: Path, name: str) -> Path:
+    """The newest pure wheel of `name`."""
+    found = sorted(folder.glob(f"{name}-*-none-any.whl"), key=lambda path: path.stat().st_mtime)
+    return found[-1] if found else _need(folder / f"{name}-*-none-any.whl", "make page-wheels")
+
+
+def _pyodide_version(folder: Path) -> str:
+    package = json.loads(_need(folder / "package.json", "npm ci").read_text(encoding="utf-8"))
+    return str(package["version"])
+
+
+def _need(path: Path, way_out: str) -> Path:
+    if not path.is_file():
+        raise FetchError(f"the site needs {path}, which does not exist. It comes with: {way_out}")
+    return path
+
+
+def _add_model(model: Path, out: Path) -> dict[str, str | int]:
+    target = out / "models" / model.name
+    _link(model.resolve(), target)
+    return {"url": f"models/{model.name}", "bytes": target.stat().st_size}
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Hard link, or copy to another file system. An old target is replaced, never written into: it may be a link."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,220 @@
+"""From a checkpoint's tensors to weight buffers and the uploads that fill them.
+
+Models ask for matrices and vectors by the checkpoint's own names. Nothing is read here: an upload
+says which bytes go through which import kernel, and the device streams them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
+
+from webllm.checkpoint import Checkpoint, TensorInfo
+from webllm.errors import BadModel, Unsupported
+from webllm.ops import Builder, Matrix, Part, Vector
+from webllm.plan import Ceil, Dispatch, Upload
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a weight lies in memory: bytes of a unit of 32 columns, and of its scales."""
+
+    unit_bytes: int
+    scale_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Import:
+    """The way from a file's tensor type to a format. `block` columns take `block_bytes` in the file."""
+
+    format: str
+    kernel: str
+    block: int
+    block_bytes: int
+    constants: tuple[tuple[str, float], ...] = ()
+
+
+FORMATS = {
+    "q4_0": Format(16, 2),
+    "q4_1": Format(16, 4),
+    "q8_0": Format(32, 2),
+    "f16": Format(64),
+    "bf16": Format(64),
+    "f32": Format(128),
+}
+IMPORTS = {
+    "F32": Import("f32", "import_dense", 1, 4, (("QUAD_WORDS", 4),)),
+    "F16": Import("f16", "import_dense", 1, 2, (("QUAD_WORDS", 2),)),
+    "BF16": Import("bf16", "import_dense", 1, 2, (("QUAD_WORDS", 2),)),
+    "Q4_0": Import("q4_0", "import_q4_0", 32, 18),
+    "Q4_1": Import("q4_1", "import_q4_1", 32, 20),
+    "Q8_0": Import("q8_0", "import_q8_0", 32, 34),
+}
+
+
+T = TypeVar("T", Matrix, Vector)
+
+
+class Weights:
+    """Builds a program's weight buffers; each is made once, however many plans ask for it."""
+
+    def __init__(self, builder: Builder, checkpoint: Checkpoint, raw: int, params: int) -> None:
+        self._builder = builder
+        self._checkpoint = checkpoint
+        self._raw = raw
+        self._params = params
+        self._made: dict[tuple[str, ...], Matrix | Vector] = {}
+        self.uploads: list[Upload] = []
+
+    def has(self, name: str) -> bool:
+        """Whether the checkpoint holds a tensor of that name."""
+        return name in self._checkpoint.tensors
+
+    def matrix(self, *names: str, shape: tuple[int, int], head_dim: int = 0) -> Matrix:
+        """Linear layers with the same input, stacked: rows of the first, then of the second, ...
+
+        shape: [rows of all together, cols]. head_dim: that of q and k, whose rows may need reordering.
+        """
+
+        def make() -> Matrix:
+            tensors = self._tensors(names, shape, 2)
+            parts: list[Part] = []
+            first = 0
+            for _, run in groupby(tensors, key=lambda t: t.dtype):
+                for piece in self._fit(list(run)):
+                    parts.append(self._part(piece, first, head_dim))
+                    first += parts[-1].rows
+            return Matrix(first, shape[1], tuple(parts))
+
+        return self._once(names, make)
+
+    def glu(self, gate: str, up: str, shape: tuple[int, int]) -> Matrix:
+        """Gate and up projections in alternating tiles of 16 rows. shape: [rows of each, cols]."""
+
+        def make() -> Matrix:
+            tensors = self._tensors((gate, up), (2 * shape[0], shape[1]), 2)
+            if len({t.dtype for t in tensors}) > 1:
+                raise Unsupported(f"{gate} is {tensors[0].dtype} and {up} is {tensors[1].dtype}: wanted one type for both")
+            rows = -(-shape[0] // 16) * 16
+            part = self._empty_part(gate, tensors[0].dtype, 0, 2 * rows, shape[1])
+            for i, tensor in enumerate(tensors):
+                self._upload(tensor, part, 16 * i, 32)
+            return Matrix(2 * shape[0], shape[1], (part,), glu=True)
+
+        return self._once((gate, up), make)
+
+    def vector(self, *names: str, size: int, head_dim: int = 0) -> Vector:
+        """Norm weights or biases as f32, one after another. size: numbers in all together."""
+
+        def make() -> Vector:
+            tensors = self._tensors(names, (size,), 1)
+            data = self._builder.buffer(names[0], 4 * size, "weight")
+            first = 0
+            for tensor in tensors:
+                self._upload_vector(tensor, data, first, head_dim)
+                first += tensor.shape[0]
+            return Vector(data, size)
+
+        return self._once(names, make)
+
+    def _once(self, names: tuple[str, ...], make: Callable[[], T]) -> T:
+        if names not in self._made:
+            self._made[names] = make()
+        return self._made[names]  # type: ignore[return-value]
+
+    def _tensors(self, names: Sequence[str], shape: tuple[int, ...], dims: int) -> list[TensorInfo]:
+        """The named tensors, whose stacked shape must be `shape`."""
+        missing = [name for name in names if not self.has(name)]
+        if missing:
+            raise BadModel(f"{self._checkpoint.name}: no tensor {', '.join(missing)}; is the file complete?")
+        tensors = [self._checkpoint.tensors[name] for name in names]
+        for tensor in tensors:
+            if tensor.dtype not in IMPORTS:
+                raise Unsupported(f"{tensor.name}: type {tensor.dtype}; supported are {', '.join(IMPORTS)}")
+        rows = sum(t.shape[0] for t in tensors)
+        if any(len(t.shape) != dims or t.shape[1:] != shape[1:] for t in tensors) or rows != shape[0]:
+            came = ", ".join(f"{t.name} {[*t.shape]}" for t in tensors)
+            raise BadModel(f"{self._checkpoint.name}: wanted {[*shape]} in all by the configuration, got {came}")
+        return tensors
+
+    def _fit(self, tensors: list[TensorInfo]) -> list[list[TensorInfo]]:
+        """Cut one large tensor by rows so that each part's data fits one binding."""
+        rows, cols = sum(t.shape[0] for t in tensors), tensors[0].shape[1]
+        unit = FORMATS[IMPORTS[tensors[0].dtype].format].unit_bytes
+        most = self._builder.limits.storage_binding // (-(-cols // 32) * unit) // 16 * 16
+        if rows <= most:
+            return [tensors]
+        return [[_rows(t, at, min(at + most, t.shape[0]))] for t in tensors for at in range(0, t.shape[0], most)]
+
+    def _empty_part(self, name: str, dtype: str, first: int, rows: int, cols: int) -> Part:
+        """Buffers for `rows` rows, rounded up to whole tiles. New buffers are zero: so is the padding."""
+        kind = IMPORTS[dtype].format
+        units = -(-rows // 16) * 16 * -(-cols // 32)
+        data = self._builder.buffer(name, units * FORMATS[kind].unit_bytes, "weight")
+        scale_bytes = FORMATS[kind].scale_bytes
+        scales = self._builder.buffer(f"{name}.scales", units * scale_bytes, "weight") if scale_bytes else None
+        return Part(kind, first, rows, data, scales)
+
+    def _part(self, tensors: list[TensorInfo], first: int, head_dim: int) -> Part:
+        rows, cols = sum(t.shape[0] for t in tensors), tensors[0].shape[1]
+        part = self._empty_part(tensors[0].name, tensors[0].dtype, first, rows, cols)
+        at = 0
+        for tensor in tensors:
+            self._upload(tensor, part, at, 16, head_dim)
+            at += tensor.shape[0]
+        return part
+
+    def _upload(self, tensor: TensorInfo, part: Part, first: int, tile_step: int, head_dim: int = 0) -> None:
+        how, (rows, cols) = IMPORTS[tensor.dtype], tensor.shape
+        row_bytes = cols // how.block * how.block_bytes
+        params = (row_bytes, cols, first, tile_step, head_dim if tensor.pair_rows else 0)
+        buffers = {"raw": self._raw, "params": self._params, "data": part.data}
+        if part.scales is not None:
+            buffers["scales"] = part.scales
+        threads = cols // 4 if how.kernel == "import_dense" else cols // 32
+        dispatch = Dispatch(how.kernel, tuple(buffers.items()), (-(-threads // 64), Ceil("rows", 1), 1), how.constants)
+        self.uploads.append(Upload(tensor.source, tensor.offset, rows, row_bytes, params, dispatch))
+
+    def _upload_vector(self, tensor: TensorInfo, data: int, first: int, head_dim: int) -> None:
+        how = IMPORTS[tensor.dtype]
+        if how.kernel != "import_dense":
+            raise Unsupported(f"{tensor.name}: a vector of type {tensor.dtype}; wanted F32, F16 or BF16")
+        params = (how.block_bytes, 1, first, 16, head_dim if tensor.pair_rows else 0)
+        buffers = (("raw", self._raw), ("params", self._params), ("data", data))
+        dispatch = Dispatch("import_vector", buffers, (Ceil("rows", 64), 1, 1), (), (("element", how.format),))
+        self.uploads.append(Upload(tensor.source, tensor.offset, tensor.shape[0], how.block_bytes, params, dispatch))
+
+
+def random_uploads(builder: Builder, params: int) -> list[Upload]:
+    """Uploads that fill every weight buffer on the GPU instead of from a file, for the bench.
+
+    Quantised data gets random bits, scales a small constant, vectors and dense weights ones scaled down.
+    """
+    uploads = []
+    for number, buffer in enumerate(builder.buffers):
+        if buffer.kind != "weight":
+            continue
+        scales = buffer.name.endswith(".scales")
+        word = struct.unpack("<I", struct.pack("<2e", 0.004, 0.004) if scales else struct.pack("<f", 1.0))[0]
+        random = not scales and f"{buffer.name}.scales" in {b.name for b in builder.buffers}
+        constants = (("RANDOM", True),) if random else (("WORD", word),)
+        dispatch = Dispatch("fill", (("params", params), ("data", number)), (16, Ceil("rows", 1), 1), constants)
+        uploads.append(Upload(-1, 0, -(-buffer.size // 4096), 4096, (), dispatch))
+    return uploads
+
+
+def _rows(tensor: TensorInfo, start: int, stop: int) -> TensorInfo:
+    """Rows start to stop of a tensor, as a tensor of its own."""
+    row_bytes = tensor.nbytes // tensor.shape[0]
+    return TensorInfo(
+        tensor.name,
+        (stop - start, *tensor.shape[1:]),
+        tensor.dtype,
+        tensor.offset + start * row_bytes,
+        (stop - start) * row_bytes,
+        tensor.source,
+        tensor.pair_rows,
+    )
