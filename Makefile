@@ -28,7 +28,7 @@ export XDG_RUNTIME_DIR ?= $(CURDIR)/build/run
 # Tests run on the CPU, where every machine gives the same numbers: lavapipe where it is installed.
 # `VK_DRIVER_FILES= make test` runs them on this machine's GPU.
 on_cpu = VK_DRIVER_FILES="$${VK_DRIVER_FILES-$$(ls /usr/share/vulkan/icd.d/lvp_icd*.json 2>/dev/null | head -n 1 || true)}"
-pytest = $(BIN)/python -m pytest -q $(if $(SLOW),-m '')
+pytest = $(BIN)/python -m pytest --no-header $(if $(SLOW),-m '')
 
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
@@ -67,7 +67,7 @@ model: setup ## the default model, into the user's cache folder (or WEBLLM_CACHE
 	@$(BIN)/webllm pull $(MODEL) >/dev/null
 
 setup: system $(VENV_READY) $(NPM_READY) ## everything that is installed, and nothing that is built
-	@mkdir -p -m 700 "$$XDG_RUNTIME_DIR"
+	@mkdir -p build && mkdir -p -m 700 build/run
 
 clean: ## remove what was built; what was installed stays
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache test-results
@@ -91,7 +91,7 @@ system:
 
 $(VENV_READY): | system
 	$(call say,Python environment in .venv)
-	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@rm -f .venv/.ready-* && touch $@
 

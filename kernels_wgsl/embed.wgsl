@@ -2,7 +2,7 @@
 // binding 2 step read       Step             one record a row
 // binding 3 y    read_write array<vec4<f32>> [rows][COLS / 4]
 // grid    COLS / 512, rows
-// uses    step weight
+// uses    step weight no_input
 // why     Reads the weight as the LM head does, so tied embeddings need no second copy.
 
 override COLS: u32;
@@ -29,9 +29,4 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   if (quad + 4u < COLS / 4u) {
     y[id.y * (COLS / 4u) + quad + 4u] = pair[1];
   }
-}
-
-// embed never multiplies: weight_dot needs this to compile.
-fn input_quad(quad: u32) -> vec4<f32> {
-  return vec4<f32>();
 }

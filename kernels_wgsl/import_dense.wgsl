@@ -13,10 +13,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   if (id.x >= params.cols / 4u || id.y >= params.rows) {
     return;
   }
-  let from = id.y * (params.row_bytes / 4u) + id.x * QUAD_WORDS;
+  let source = id.y * (params.row_bytes / 4u) + id.x * QUAD_WORDS;
   let i = target_unit(id.y, id.x / 8u);
   let to = ((i / 16u) * 128u + (id.x % 8u) * 16u + i % 16u) * QUAD_WORDS;
   for (var word = 0u; word < QUAD_WORDS; word++) {
-    data[to + word] = raw[from + word];
+    data[to + word] = raw[source + word];
   }
 }

@@ -2,7 +2,7 @@
 // binding 3 x read       array<vec4<f32>> [rows up to 64][COLS / 4]
 // binding 4 y read_write array<f32>       [rows up to 64][STRIDE]
 // grid    ROWS / 64, rows / 64
-// uses    weight bias
+// uses    weight no_input bias
 // why     64 x 64 outputs a workgroup, 4 x 4 a thread, weights dequantised once a tile; 16 KiB of workgroup memory in all.
 
 override COLS: u32;

@@ -16,7 +16,7 @@ from pathlib import Path
 
 Variants = tuple[tuple[str, str], ...]
 
-_BINDING = re.compile(r"^// binding (\d+) (\w+)\s+(read|read_write)\s+(\S+)\s+(\[.*\])$", re.M)
+_BINDING = re.compile(r"^// binding (\d+) (\w+)\s+(read|read_write)\s+(\S+)\s*(.*)$", re.M)
 _FIELD = re.compile(r"^// (grid|uses|why)\s+(.*)$", re.M)
 
 

@@ -63,7 +63,8 @@ class Recorder:
         size = 4
         for dim in padded:
             size *= dim
-        return Tensor(self, self.builder.buffer("scratch", size, "scratch"), shape)
+        name = f"scratch.{len(self.builder.buffers)}"
+        return Tensor(self, self.builder.buffer(name, size, "scratch"), shape)
 
     def per_row(self, divisor: int = 1) -> Size:
         """The grid size ceil(rows / divisor), of the rows that the step will have."""

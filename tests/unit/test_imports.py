@@ -21,6 +21,7 @@ RANKS = [
     ["ops"],
     ["weights"],
     ["models."],
+    ["program"],
     ["engine"],
     ["device.", "host."],
     ["chat"],

@@ -1,0 +1,434 @@
+/**
+ * The GPU side of webllm in the browser: buffers, pipelines, bind groups and the device's verbs. It
+ * runs linked programs (see webllm/link.py) and knows nothing of models. Python makes one call a step.
+ * Errors carry the name of Python's class.
+ *
+ * @typedef {import("./sources.js").Source} Source
+ * @typedef {number | [("rows" | "length"), number]} Size  a number, or ceil(value / divisor)
+ * @typedef {{pipeline: number, buffers: [number, number][], grid: [Size, Size, Size]}} LinkedDispatch
+ * @typedef {{source: number, offset: number, rows: number, rowBytes: number, rowsPerPiece: number,
+ *   params: number[], dispatch: LinkedDispatch}} LinkedUpload
+ * @typedef {{
+ *   buffers: {name: string, size: number, kind: string}[],
+ *   modules: string[],
+ *   pipelines: {label: string, module: number, constants: Record<string, number>,
+ *     bindings: [number, "read" | "read_write"][]}[],
+ *   plans: Record<string, {dispatches: LinkedDispatch[], result: number | null}>,
+ *   uploads: LinkedUpload[],
+ * }} Linked
+ * @typedef {{phase: string, loaded: number, total: number, tensors: number, seconds: number}} Progress
+ */
+
+const FEATURES = ["shader-f16", "subgroups", "timestamp-query"];
+const LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxStorageBuffersPerShaderStage",
+];
+const SOFTWARE = /swiftshader|llvmpipe|lavapipe|basic render/i;
+const RETRY_MS = 700; // the first request can come before the GPU process knows its GPU
+const IN_FLIGHT = 16 << 20; // uploaded bytes that the GPU has not taken yet
+const IMPORTS_IN_FLIGHT = 64;
+const PROGRESS_MS = 100;
+
+const failure = (name, message) => Object.assign(new Error(message), { name });
+const roundUp = (size) => Math.ceil(size / 4) * 4;
+
+/**
+ * Open the GPU.
+ * @param {{adapter?: string, powerPreference?: GPUPowerPreference}} [options]  adapter: part of the name it must have
+ * @returns {Promise<Bridge>}
+ * @throws NoAdapter
+ */
+export async function openDevice({ adapter: wanted = "", powerPreference = "high-performance" } = {}) {
+  const adapter = await findAdapter(powerPreference);
+  const info = describe(adapter);
+  if (!info.name.toLowerCase().includes(wanted.toLowerCase())) {
+    const way = "a browser does not let a page choose; use the browser's own settings";
+    throw failure("NoAdapter", `wanted an adapter with "${wanted}" in its name, got "${info.name}": ${way}`);
+  }
+  const requiredFeatures = FEATURES.filter((name) => adapter.features.has(name));
+  const requiredLimits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]]));
+  const device = await adapter.requestDevice({ requiredFeatures, requiredLimits }).catch((error) => {
+    throw failure("NoAdapter", `${info.name} gives no device: ${error.message}; restart the browser`);
+  });
+  return new Bridge(device, info);
+}
+
+/** Tries again where nothing, or only a software adapter, came at first. */
+async function findAdapter(powerPreference) {
+  if (!navigator.gpu) {
+    const secure = isSecureContext ? "" : " (this page is not served over https or from localhost)";
+    throw failure("NoAdapter", `this browser has no WebGPU${secure}: use a current Chrome, Edge, Safari or Firefox`);
+  }
+  const first = await navigator.gpu.requestAdapter({ powerPreference });
+  if (first && !isSoftware(first)) return first;
+  await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  const adapter = (await navigator.gpu.requestAdapter({ powerPreference })) ?? first;
+  if (adapter) return adapter;
+  throw failure("NoAdapter", "WebGPU is there but gives no adapter: the GPU or its driver may be blocked; see chrome://gpu");
+}
+
+function describe(adapter) {
+  const { vendor, architecture, device, description, backend } = adapter.info;
+  const name = description || device || [vendor, architecture].filter(Boolean).join(" ") || "unknown adapter";
+  return { name, backend: backend || "WebGPU", software: isSoftware(adapter), driver: "" };
+}
+
+function isSoftware(adapter) {
+  const { isFallbackAdapter, vendor, architecture, device, description } = adapter.info;
+  return isFallbackAdapter || SOFTWARE.test([vendor, architecture, device, description].join(" "));
+}
+
+/** One GPU device, and the programs loaded on it. */
+export class Bridge {
+  #device;
+  #programs = new Map();
+  #nextId = 1;
+  #staging = new Map(); // size -> mappable buffers that are free
+  #fault = null; // what WebGPU reported outside of any call
+
+  constructor(device, info) {
+    this.#device = device;
+    this.info = info;
+    this.features = [...device.features];
+    this.limits = plainLimits(device.limits);
+    this.bytes = 0; // live on the GPU
+    this.lost = device.lost.then(({ reason, message }) => message || reason);
+    this.lost.then((reason) => (this.#fault = failure("DeviceLost", `the GPU went away: ${reason}; load the model again`)));
+    device.addEventListener("uncapturederror", ({ error }) => (this.#fault ??= asFailure(error)));
+  }
+
+  /**
+   * Allocate, compile and upload. On a failure nothing stays allocated.
+   * @param {string} linkedJson  a `Linked` as JSON
+   * @param {Source[]} sources
+   * @param {((progress: Progress) => void) | null} onProgress  at most ten times a second
+   * @returns {Promise<number>} the program's id
+   * @throws OutOfMemory, ShaderError, DeviceLost, or what a source throws
+   */
+  async load(linkedJson, sources, onProgress = null) {
+    /** @type {Linked} */
+    const linked = JSON.parse(linkedJson);
+    const program = { buffers: [], plans: {} };
+    try {
+      program.buffers = await this.#allocate(linked.buffers);
+      const pipelines = compile(this.#device, linked);
+      await this.#upload(linked, program, pipelines, sources, new Meter(linked.uploads, onProgress));
+      await this.#link(linked, program, pipelines);
+      this.#check();
+    } catch (error) {
+      this.#free(program.buffers);
+      throw error;
+    }
+    linked.buffers.forEach(({ kind }, i) => kind === "staging" && this.#free(program.buffers.splice(i, 1, null)));
+    this.#programs.set(this.#nextId, program);
+    return this.#nextId++;
+  }
+
+  /** Copy bytes into a buffer, before whatever is submitted next. Whole words: a last half word is padded with 0. */
+  write(id, buffer, bytes, offset = 0) {
+    this.#device.queue.writeBuffer(this.#program(id).buffers[buffer], offset, wholeWords(bytes));
+  }
+
+  /**
+   * Encode a plan `steps` times and start it; `length` grows by one a step.
+   * @returns {Promise<Uint8Array>} the plan's result after the last step, or nothing once it is done
+   */
+  submit(id, planName, rows, length, steps = 1) {
+    const { buffers, plans } = this.#program(id);
+    const { launches, result } = plans[planName];
+    for (let step = 0; step < steps; step++) this.#encode(launches, rows, length + step);
+    return result === null ? this.#done() : this.#readBack(buffers[result], 0, buffers[result].size);
+  }
+
+  /** Copy bytes of a buffer back; size and offset are multiples of 4. */
+  read(id, buffer, size, offset = 0) {
+    return this.#readBack(this.#program(id).buffers[buffer], offset, size);
+  }
+
+  /** Free every buffer of a program. */
+  unload(id) {
+    this.#free(this.#program(id).buffers);
+    this.#programs.delete(id);
+  }
+
+  /** Free everything and give the device back. */
+  close() {
+    this.#programs.clear();
+    this.#staging.clear();
+    this.#device.destroy(); // with all its buffers
+    this.bytes = 0;
+  }
+
+  #program(id) {
+    const program = this.#programs.get(id);
+    if (!program) throw failure("Closed", `no program ${id} on the GPU: it was unloaded`);
+    return program;
+  }
+
+  /** Throw what WebGPU reported meanwhile, once; a lost device stays lost. */
+  #check() {
+    const fault = this.#fault;
+    if (!fault) return;
+    if (fault.name !== "DeviceLost") this.#fault = null;
+    throw fault;
+  }
+
+  async #allocate(specs) {
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
+    const most = Math.min(this.limits.maxBufferSize, this.limits.maxStorageBufferBindingSize);
+    const large = specs.find(({ size }) => size > most);
+    if (large) throw failure("OutOfMemory", `buffer ${large.name} needs ${large.size} bytes; this GPU allows ${most}`);
+    const buffers = [];
+    try {
+      await guarded(this.#device, () => {
+        for (const { name, size } of specs) {
+          buffers.push(this.#device.createBuffer({ label: name, size: roundUp(size), usage }));
+          this.bytes += buffers.at(-1).size;
+        }
+      });
+    } catch (error) {
+      const wanted = specs.reduce((sum, { size }) => sum + size, 0);
+      this.#free(buffers);
+      error.message = `${wanted >> 20} MiB of GPU memory were wanted: ${error.message}; try a smaller context or model`;
+      throw error;
+    }
+    return buffers;
+  }
+
+  #free(buffers) {
+    for (const buffer of buffers.filter(Boolean)) {
+      this.bytes -= buffer.size;
+      buffer.destroy();
+    }
+  }
+
+  /** Stream every tensor through its import kernel, in the order given. */
+  async #upload(linked, program, pipelines, sources, meter) {
+    const staging = (name) => program.buffers[linked.buffers.findIndex((b) => b.name === name && b.kind === "staging")];
+    const [raw, params] = [staging("raw"), staging("params")];
+    const bytes = new Uint8Array(raw ? raw.size : 0);
+    const throttle = new Throttle(this.#device.queue);
+    for (const upload of linked.uploads) {
+      const pipeline = await pipelines[upload.dispatch.pipeline];
+      const launch = launchOf(this.#device, upload.dispatch, pipeline, program.buffers);
+      for (const [row, rows] of pieces(upload)) {
+        const size = upload.source < 0 ? 0 : rows * upload.rowBytes;
+        if (size) await this.#fill(raw, bytes.subarray(0, size), sources[upload.source], upload.offset + row * upload.rowBytes);
+        this.#device.queue.writeBuffer(params, 0, new Uint32Array([row, rows, ...upload.params]));
+        this.#encode([launch], rows, 0);
+        await throttle.passed(size);
+        meter.moved(size);
+      }
+      this.#check();
+      meter.finished();
+    }
+    await this.#device.queue.onSubmittedWorkDone();
+    meter.report();
+  }
+
+  async #fill(buffer, bytes, source, offset) {
+    source.forget(offset);
+    await source.readInto(bytes, offset);
+    // The bytes behind a last half word are of no use to the kernel; they lie inside both buffers.
+    this.#device.queue.writeBuffer(buffer, 0, bytes.buffer, 0, roundUp(bytes.length));
+  }
+
+  async #link(linked, program, pipelines) {
+    const ready = await Promise.all(pipelines);
+    await guarded(this.#device, () => {
+      for (const [name, { dispatches, result }] of Object.entries(linked.plans)) {
+        const launches = dispatches.map((d) => launchOf(this.#device, d, ready[d.pipeline], program.buffers));
+        program.plans[name] = { launches, result };
+      }
+    });
+  }
+
+  #encode(launches, rows, length) {
+    const encoder = this.#device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    for (const { pipeline, group, grid } of launches) {
+      const [x, y, z] = [extent(grid[0], rows, length), extent(grid[1], rows, length), extent(grid[2], rows, length)];
+      if (!(x && y && z)) continue;
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(x, y, z);
+    }
+    pass.end();
+    this.#device.queue.submit([encoder.finish()]);
+  }
+
+  async #done() {
+    await this.#device.queue.onSubmittedWorkDone();
+    this.#check();
+    return new Uint8Array();
+  }
+
+  async #readBack(buffer, offset, size) {
+    const staging = this.#staging.get(size)?.pop() ?? this.#mappable(size);
+    const encoder = this.#device.createCommandEncoder();
+    encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
+    this.#device.queue.submit([encoder.finish()]);
+    try {
+      await staging.mapAsync(GPUMapMode.READ);
+    } catch (error) {
+      await Promise.race([this.lost, new Promise((resolve) => setTimeout(resolve, 50))]); // the reason may come later
+      throw this.#fault ?? failure("DeviceError", `nothing could be read back: ${error.message}`);
+    }
+    this.#check();
+    const bytes = new Uint8Array(staging.getMappedRange()).slice();
+    staging.unmap();
+    this.#recycle(staging);
+    return bytes;
+  }
+
+  #mappable(size) {
+    return this.#device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+  }
+
+  #recycle(staging) {
+    const free = this.#staging.get(staging.size) ?? [];
+    this.#staging.set(staging.size, [...free, staging]);
+  }
+}
+
+/** Counts what was uploaded and tells it now and then. */
+class Meter {
+  #onProgress;
+  #started = performance.now();
+  #told = 0;
+  #state = { phase: "weights", loaded: 0, total: 0, tensors: 0, seconds: 0 };
+
+  constructor(uploads, onProgress) {
+    this.#onProgress = onProgress;
+    this.#state.total = uploads.reduce((sum, u) => sum + (u.source < 0 ? 0 : u.rows * u.rowBytes), 0);
+  }
+
+  moved(bytes) {
+    this.#state.loaded += bytes;
+    if (performance.now() - this.#told >= PROGRESS_MS) this.report();
+  }
+
+  finished() {
+    this.#state.tensors += 1;
+  }
+
+  report() {
+    this.#told = performance.now();
+    this.#state.seconds = (this.#told - this.#started) / 1000;
+    this.#onProgress?.({ ...this.#state });
+  }
+}
+
+/** Lets uploads run at most two batches ahead of the GPU, which bounds what the browser holds of them. */
+class Throttle {
+  #queue;
+  #bytes = 0;
+  #count = 0;
+  #before = Promise.resolve();
+
+  constructor(queue) {
+    this.#queue = queue;
+  }
+
+  async passed(bytes) {
+    this.#bytes += bytes;
+    this.#count += 1;
+    if (this.#bytes < IN_FLIGHT && this.#count < IMPORTS_IN_FLIGHT) return;
+    this.#bytes = this.#count = 0;
+    const batch = this.#queue.onSubmittedWorkDone();
+    await this.#before;
+    this.#before = batch;
+  }
+}
+
+/** [first row, rows] of every piece of an upload. */
+function* pieces({ rows, rowsPerPiece }) {
+  for (let row = 0; row < rows; row += rowsPerPiece) yield [row, Math.min(rowsPerPiece, rows - row)];
+}
+
+function extent(size, rows, length) {
+  if (typeof size === "number") return size;
+  return Math.ceil((size[0] === "rows" ? rows : length) / size[1]);
+}
+
+function wholeWords(bytes) {
+  if (bytes.length % 4 === 0) return bytes;
+  const padded = new Uint8Array(roundUp(bytes.length));
+  padded.set(bytes);
+  return padded;
+}
+
+/** A dispatch with its bind group, ready to be encoded again and again. */
+function launchOf(device, { buffers, grid }, { pipeline, layout }, all) {
+  const entries = buffers.map(([binding, buffer]) => ({ binding, resource: { buffer: all[buffer] } }));
+  return { pipeline, group: device.createBindGroup({ layout, entries }), grid };
+}
+
+/** Start compiling everything; returns a promise for each pipeline and its bind group layout. */
+function compile(device, { modules, pipelines }) {
+  const layouts = new Map();
+  const layoutOf = (bindings) => {
+    const key = JSON.stringify(bindings);
+    if (!layouts.has(key)) layouts.set(key, bindGroupLayout(device, bindings));
+    return layouts.get(key);
+  };
+  device.pushErrorScope("validation"); // a bad module is told by the pipelines that need it
+  const compiled = modules.map((code) => ({ code, module: device.createShaderModule({ code }) }));
+  device.popErrorScope();
+  const started = pipelines.map((spec) => createPipeline(device, spec, compiled[spec.module], layoutOf(spec.bindings)));
+  for (const pipeline of started) pipeline.catch(() => {}); // told to whoever needs it first
+  return started;
+}
+
+function bindGroupLayout(device, bindings) {
+  const type = { read: "read-only-storage", read_write: "storage" };
+  const visibility = GPUShaderStage.COMPUTE;
+  const entries = bindings.map(([binding, access]) => ({ binding, visibility, buffer: { type: type[access] } }));
+  return device.createBindGroupLayout({ entries });
+}
+
+async function createPipeline(device, { label, constants }, { code, module }, layout) {
+  try {
+    const pipeline = await device.createComputePipelineAsync({
+      label,
+      layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+      compute: { module, constants },
+    });
+    return { pipeline, layout };
+  } catch (error) {
+    const { messages } = await module.getCompilationInfo();
+    const first = messages.find(({ type }) => type === "error");
+    throw failure("ShaderError", `kernel ${label}: ${first ? located(first, code) : error.message}`);
+  }
+}
+
+function located({ message, lineNum }, code) {
+  const line = code.split("\n")[lineNum - 1] ?? "";
+  return `line ${lineNum}: ${message}\n    ${line.trim()}`;
+}
+
+/** Run `make`, which creates GPU objects, and throw what WebGPU has against them. */
+async function guarded(device, make) {
+  device.pushErrorScope("validation");
+  device.pushErrorScope("out-of-memory");
+  make();
+  const [memory, validation] = await Promise.all([device.popErrorScope(), device.popErrorScope()]);
+  const error = memory ?? validation;
+  if (error) throw asFailure(error);
+}
+
+function asFailure(error) {
+  const memory = error instanceof GPUOutOfMemoryError;
+  return failure(memory ? "OutOfMemory" : "DeviceError", error.message);
+}
+
+function plainLimits(limits) {
+  const plain = {};
+  for (const name in limits) if (typeof limits[name] === "number") plain[name] = limits[name];
+  return plain;
+}

@@ -1,0 +1,157 @@
+/**
+ * webllm for web pages: `await window.webllm.load(model)`. The model runs in a worker on this machine's GPU.
+ *
+ * @typedef {{phase: string, loaded: number, total: number, tensors: number, seconds: number}} Progress
+ * @typedef {object} LoadOptions
+ * @property {(progress: Progress) => void} [onProgress]  loaded and total in bytes
+ * @property {number} [context]  most tokens of a conversation
+ * @property {"f16" | "f32"} [kv]  numbers of the cache
+ * @property {boolean} [exact]  no approximate kernels
+ * @property {string} [adapter]  part of the GPU's name
+ */
+
+const failure = (name, message) => Object.assign(new Error(message), { name });
+
+/**
+ * Load a model.
+ *
+ *     const llm = await window.webllm.load("smollm2-135m-instruct", { onProgress: console.log });
+ *     const ids = await llm.generate([1, 9690], 8);
+ *
+ * @param {string | File} model  a name of site.json, the URL of a .gguf file, or a picked file
+ * @param {LoadOptions} [options]
+ * @returns {Promise<Model>}
+ * @throws an Error whose name is one of webllm/errors.py: NoAdapter, ModelNotFound, FetchError, ...
+ */
+export async function load(model, { onProgress, ...options } = {}) {
+  const location = await locate(model);
+  const worker = new WorkerClient();
+  try {
+    return new Model(worker, await worker.call("load", { model: location, options }, onProgress));
+  } catch (error) {
+    worker.terminate();
+    throw error;
+  }
+}
+
+/** What site.json lists: name -> {url, bytes}. */
+export async function listModels() {
+  const url = new URL("site.json", import.meta.url);
+  const response = await fetch(url).catch(() => null);
+  if (!response?.ok) throw failure("FetchError", `${url}: a part of this page is missing on the server: upload the whole site`);
+  return (await response.json()).models;
+}
+
+/** A loaded model. */
+class Model {
+  #worker;
+
+  constructor(worker, info) {
+    this.#worker = worker;
+    this.info = info;
+    this.chat = { completions: { create: (request) => this.#complete(request) } };
+  }
+
+  /** Greedy continuation of token ids; a stop id ends it and is included. */
+  generate(ids, maxTokens) {
+    return this.#worker.call("generate", { ids: [...ids], max_tokens: maxTokens });
+  }
+
+  /** End the running answer; what there is of it stays valid. */
+  interrupt() {
+    return this.#worker.call("interrupt");
+  }
+
+  /** Counts and speeds of the last request. */
+  stats() {
+    return this.#worker.call("stats");
+  }
+
+  /** Free the model, its GPU memory and the worker. */
+  async close() {
+    await this.#worker.call("close").finally(() => this.#worker.terminate());
+  }
+
+  /** OpenAI's names and shapes; with `stream: true` an async iterable of chunks, and leaving it early interrupts. */
+  #complete(request) {
+    if (!request.stream) return this.#worker.call("chat", request);
+    const chunks = new ReadableStream({
+      start: (controller) => {
+        const done = this.#worker.call("chat", request, (chunk) => controller.enqueue(chunk));
+        done.then(() => controller.close()).catch((error) => controller.error(error));
+      },
+      cancel: () => this.interrupt(),
+    });
+    return values(chunks);
+  }
+}
+
+/** Not every browser can iterate a stream. */
+async function* values(stream) {
+  const reader = stream.getReader();
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    await reader.cancel().catch(() => {}); // a failed stream has nothing to cancel
+  }
+}
+
+/** Calls into worker.js. */
+class WorkerClient {
+  #worker = new Worker(new URL("worker.js", import.meta.url), { type: "module", name: "webllm" });
+  #pending = new Map();
+  #nextId = 1;
+  #ended = null;
+
+  constructor() {
+    this.#worker.onmessage = ({ data }) => this.#receive(data);
+    this.#worker.onerror = ({ message }) => {
+      const what = message ? `stopped: ${message}` : "did not start: pyodide/ or vendor/ may be missing on the server";
+      this.#end(failure("FetchError", `webllm's worker ${what}`));
+    };
+  }
+
+  call(method, args = {}, onEvent = () => {}) {
+    if (this.#ended) return Promise.reject(this.#ended);
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#pending.set(id, { resolve, reject, onEvent });
+      this.#worker.postMessage({ id, method, args });
+    });
+  }
+
+  terminate() {
+    this.#worker.terminate();
+    this.#end(failure("Closed", "the model was closed; load it again"));
+  }
+
+  #receive({ id, event, value, error }) {
+    const call = this.#pending.get(id);
+    if (!call) return;
+    if (event !== undefined) return call.onEvent(event);
+    this.#pending.delete(id);
+    if (error) call.reject(failure(error.name, error.message));
+    else call.resolve(value);
+  }
+
+  #end(reason) {
+    this.#ended = reason;
+    for (const { reject } of this.#pending.values()) reject(reason);
+    this.#pending.clear();
+  }
+}
+
+async function locate(model) {
+  if (model instanceof File) return model;
+  if (/[/:]|\.gguf$/.test(model)) return new URL(model, document.baseURI).href;
+  const models = await listModels();
+  if (models[model]) return new URL(models[model].url, import.meta.url).href;
+  const known = Object.keys(models).join(", ") || "none";
+  throw failure("ModelNotFound", `no model "${model}" here; there are: ${known}. Or give the URL of a .gguf file`);
+}
+
+window.webllm = { load };

@@ -1,0 +1,96 @@
+/**
+ * The worker that a page's model lives in: Python (Pyodide), the GPU and the model's bytes.
+ *
+ * Messages from the page: {id, method, args}. Answers: any number of {id, event}, then {id, value} or
+ * {id, error: {name, message}}. Methods: load {model, options}, generate, chat, interrupt, stats, close;
+ * all but load go to webllm/browser_api.py as they are.
+ */
+
+import { openDevice } from "./bridge.js";
+import { loadPyodide } from "./pyodide/pyodide.mjs";
+import { adoptFile, openSource, prefetch } from "./sources.js";
+import { Tokenizer } from "./vendor/tokenizers.mjs";
+
+const failure = (name, message) => Object.assign(new Error(message), { name });
+
+let device = null; // promise of the bridge, until Python takes it
+let python = null; // promise of webllm.browser_api
+
+self.onmessage = async ({ data: { id, method, args } }) => {
+  const onEvent = (json) => postMessage({ id, event: JSON.parse(json) });
+  try {
+    postMessage({ id, value: method === "load" ? await load(args, onEvent) : await call(method, args, onEvent) });
+  } catch ({ name, message }) {
+    postMessage({ id, error: { name, message } });
+  }
+};
+
+/** Start everything that takes time at once: the adapter, the model's bytes, Python. */
+async function load({ model, options }, onEvent) {
+  const location = begin(model);
+  device = openDevice(options);
+  python ??= startPython();
+  await Promise.all([device, python]); // no adapter is told before Python is up
+  return call("load", { model: location, options }, onEvent);
+}
+
+/** @returns {string} what Python opens: a URL, or the picked file's name */
+function begin(model) {
+  if (model instanceof File) adoptFile(model.name, model);
+  else prefetch(model);
+  return model.name ?? model;
+}
+
+/** Run a function of webllm/browser_api.py; JSON both ways. */
+async function call(method, args, onEvent) {
+  const api = await python;
+  if (!api) throw failure("Closed", `${method}: no model is loaded`);
+  const { value, error } = JSON.parse(await api.call(method, JSON.stringify(args ?? {}), onEvent));
+  if (error) throw failure(error.type, error.message);
+  return value;
+}
+
+async function startPython() {
+  const [pyodide, wheels] = await Promise.all([bootPyodide(), fetchWheels()]);
+  for (const wheel of wheels) pyodide.unpackArchive(wheel, "wheel");
+  return pyodide.pyimport("webllm.browser_api");
+}
+
+async function bootPyodide() {
+  const indexURL = new URL("./pyodide/", import.meta.url).href;
+  try {
+    return await loadPyodide({ indexURL });
+  } catch (error) {
+    throw failure("FetchError", `Python did not start from ${indexURL} (${error.message}): build the site anew`);
+  }
+}
+
+async function fetchWheels() {
+  const { wheels } = await (await fetchPart("site.json")).json();
+  return Promise.all(wheels.map(async (name) => (await fetchPart(`wheels/${name}`)).arrayBuffer()));
+}
+
+async function fetchPart(path) {
+  const url = new URL(path, import.meta.url).href;
+  const response = await fetch(url).catch(() => null);
+  if (response?.ok) return response;
+  const what = response ? `HTTP ${response.status}` : "no answer";
+  throw failure("FetchError", `${url}: a part of this page is missing on the server (${what}): upload the whole site`);
+}
+
+/** What webllm/device/browser.py and webllm/host/browser.py find as `js.webllmHost`. */
+self.webllmHost = {
+  openDevice(adapter) {
+    const opened = device ?? openDevice({ adapter });
+    device = null;
+    return opened;
+  },
+
+  openSource,
+
+  /** A function from text to ids, without special tokens. */
+  createEncoder(tokenizerJson) {
+    const tokenizer = new Tokenizer(JSON.parse(tokenizerJson), {});
+    return (text) => Int32Array.from(tokenizer.encode(text, { add_special_tokens: false }).ids);
+  },
+};

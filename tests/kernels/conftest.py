@@ -1,0 +1,41 @@
+"""Kernel tests run on every compiler that users meet: naga (wgpu-py) and Tint (Dawn, as in Chromium)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from webllm.device.native import NativeDevice
+
+SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
+
+
+@pytest.fixture(scope="session", params=["wgpu", "wgpudawn"])
+def device(request: pytest.FixtureRequest) -> Iterator[NativeDevice]:
+    """naga on lavapipe (or the real GPU), Tint on SwiftShader: what Chromium uses without a GPU."""
+    made = open_native(request.param)
+    yield made
+    made.close()
+
+
+def open_native(api: str, **options: bool) -> NativeDevice:
+    # The Vulkan loader reads this when an instance is made; each library makes one.
+    before = os.environ.pop("VK_DRIVER_FILES", None)
+    if api == "wgpudawn" and SWIFTSHADER.is_file():
+        os.environ["VK_DRIVER_FILES"] = str(SWIFTSHADER)
+    try:
+        return NativeDevice(api=import_module(api), **options)
+    finally:
+        os.environ.pop("VK_DRIVER_FILES", None)
+        if before is not None:
+            os.environ["VK_DRIVER_FILES"] = before
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)

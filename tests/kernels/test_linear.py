@@ -1,0 +1,109 @@
+"""matvec, matvec_glu, matmul, silu_mul: against numpy on the dequantised weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.kernels.harness import Lab, nmse
+from webllm import ops
+from webllm.ops import Limits, Norm
+from webllm.weights import IMPORTS
+
+QUANTISED = ["Q4_0", "Q4_1", "Q8_0"]
+DENSE = ["F32", "F16", "BF16"]
+SHAPES = [(5, 32), (48, 576), (33, 96), (130, 1536)]
+
+
+def test_every_tensor_type_is_tested_here() -> None:
+    assert set(QUANTISED + DENSE) == set(IMPORTS)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 70])
+@pytest.mark.parametrize("dtype", QUANTISED + DENSE)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_linear_multiplies_every_format(device: Any, rng: Any, rows: int, dtype: str, shape: tuple[int, int]) -> None:
+    lab = Lab(device, rows)
+    x = rng.standard_normal((rows, shape[1]))
+    w, exact = lab.matrix("w", rng.standard_normal(shape), dtype)
+    (got,) = lab.run((ops.linear(lab.tensor("x", x, 128), w), np.float32))
+    assert nmse(got, x @ exact.T) < 1e-7
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("cols", [4, 36, 172, 68])
+def test_dense_columns_need_not_fill_a_unit(device: Any, rng: Any, rows: int, cols: int) -> None:
+    lab = Lab(device, rows)
+    x = rng.standard_normal((rows, cols))
+    w, exact = lab.matrix("w", rng.standard_normal((20, cols)))
+    (got,) = lab.run((ops.linear(lab.tensor("x", x, 64), w), np.float32))
+    assert nmse(got, x @ exact.T) < 1e-7
+
+
+@pytest.mark.parametrize("rows", [1, 66])
+def test_linear_adds_bias_and_residual_in_place(device: Any, rng: Any, rows: int) -> None:
+    lab = Lab(device, rows)
+    x, bias, residual = rng.standard_normal((rows, 64)), rng.standard_normal(40), rng.standard_normal((rows, 40))
+    w, exact = lab.matrix("w", rng.standard_normal((40, 64)), "Q4_1")
+    y = lab.tensor("y", residual, 128)
+    ops.linear(lab.tensor("x", x, 128), w, bias=lab.vector("b", bias), add_to=y)
+    (got,) = lab.run((y, np.float32))
+    assert nmse(got, x @ exact.T + bias + residual) < 1e-7
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(workgroup_storage=512)], ids=["folded", "apart"])
+@pytest.mark.parametrize("rows", [1, 5])
+def test_linear_normalises_its_input(device: Any, rng: Any, rows: int, limits: Limits) -> None:
+    lab = Lab(device, rows, limits)
+    x, weight = rng.standard_normal((rows, 576)), rng.standard_normal(576)
+    w, exact = lab.matrix("w", rng.standard_normal((24, 576)), "Q4_0")
+    y = ops.linear(lab.tensor("x", x, 64), w, norm=Norm(lab.vector("n", weight), 1e-5))
+    (got,) = lab.run((y, np.float32))
+    normal = x / np.sqrt(np.mean(x**2, axis=1, keepdims=True) + 1e-5) * weight
+    assert nmse(got, normal @ exact.T) < 1e-7
+
+
+@pytest.mark.parametrize("rows", [1, 3, 65])
+@pytest.mark.parametrize("width", [16, 40, 172])
+@pytest.mark.parametrize("dtype", ["Q4_0", "Q4_1", "Q8_0", "F32"])
+def test_glu_gates_with_silu(device: Any, rng: Any, rows: int, width: int, dtype: str) -> None:
+    lab = Lab(device, rows)
+    x, weight = rng.standard_normal((rows, 64)), rng.standard_normal(64)
+    gate = lab.add("gate", rng.standard_normal((width, 64)), dtype)
+    up = lab.add("up", rng.standard_normal((width, 64)), dtype)
+    w = lab.weights.glu("gate", "up", (width, 64))
+    (got,) = lab.run((ops.glu(lab.tensor("x", x, 128), w, Norm(lab.vector("n", weight), 1e-5)), np.float32))
+    normal = x / np.sqrt(np.mean(x**2, axis=1, keepdims=True) + 1e-5) * weight
+    g, u = normal @ gate.T, normal @ up.T
+    assert nmse(got, g / (1 + np.exp(-g)) * u) < 1e-7
+
+
+def test_parts_of_mixed_formats_make_one_matrix(device: Any, rng: Any) -> None:
+    lab = Lab(device)
+    x = rng.standard_normal((1, 64))
+    exact = [lab.add(n, rng.standard_normal((r, 64)), t) for n, r, t in [("q", 24, "Q4_1"), ("k", 8, "Q4_1"), ("v", 8, "Q8_0")]]
+    w = lab.weights.matrix("q", "k", "v", shape=(40, 64))
+    (got,) = lab.run((ops.linear(lab.tensor("x", x), w), np.float32))
+    assert len(w.parts) == 2
+    assert nmse(got, x @ np.concatenate(exact).T) < 1e-7
+
+
+def test_a_matrix_beyond_the_binding_limit_is_cut_by_rows(device: Any, rng: Any) -> None:
+    lab = Lab(device, limits=Limits(storage_binding=64 * 16 * 2))
+    x = rng.standard_normal((1, 64))
+    w, exact = lab.matrix("w", rng.standard_normal((150, 64)), "Q4_0")
+    (got,) = lab.run((ops.linear(lab.tensor("x", x), w), np.float32))
+    assert [part.rows for part in w.parts] == [64, 64, 22]
+    assert nmse(got, x @ exact.T) < 1e-7
+
+
+def test_rows_stored_in_rotary_pairs_are_moved_half_a_head_apart(device: Any, rng: Any) -> None:
+    lab = Lab(device)
+    x, heads, dim = rng.standard_normal((1, 32)), 3, 16
+    exact = lab.add("q", rng.standard_normal((heads * dim, 32)), "Q4_0", pair_rows=True)
+    w = lab.weights.matrix("q", shape=(heads * dim, 32), head_dim=dim)
+    (got,) = lab.run((ops.linear(lab.tensor("x", x), w), np.float32))
+    apart = exact.reshape(heads, dim // 2, 2, 32).swapaxes(1, 2).reshape(heads * dim, 32)
+    assert nmse(got, x @ apart.T) < 1e-7

@@ -1,0 +1,63 @@
+"""Files and the tokenizer library in the browser: what lies in JavaScript, as Python sees it.
+
+The worker hands the JavaScript side over as the global `webllmHost`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import js
+from pyodide.ffi import JsException
+
+from webllm.device.browser import bridge_errors
+from webllm.errors import BadModel
+
+
+class BrowserSource:
+    """A `Source` over one of sources.js, which the bridge reads directly when it loads weights."""
+
+    def __init__(self, source: Any) -> None:
+        self.js = source
+        self.name = str(source.name)
+        self.size = int(source.size)
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes from `offset`; for headers, not for weights. Raises `Truncated`, `FetchError`."""
+        with bridge_errors():
+            array = await self.js.read(offset, size)
+            return bytes(array.to_bytes())
+
+    def close(self) -> None:
+        """Stop fetching and let go of what came."""
+        self.js.close()
+
+
+async def open_source(location: Any) -> BrowserSource:
+    """Open a model file: a URL, or a `File` that the user picked.
+
+    A file that the worker has begun to fetch is taken over. Raises `ModelNotFound` or `FetchError`,
+    naming URL and status.
+    """
+    with bridge_errors():
+        return BrowserSource(await js.webllmHost.openSource(location))
+
+
+def js_encoder(tokenizer_json: str) -> Callable[[str], list[int]]:
+    """A function from text to ids over `@huggingface/tokenizers`, without special tokens.
+
+    Raises `BadModel` if the library refuses the vocabulary.
+
+    js_encoder(text_of_tokenizer_json)("Hello")  # [19556]
+    """
+    try:
+        encode_text = js.webllmHost.createEncoder(tokenizer_json)
+    except JsException as error:
+        raise BadModel(f"the model's vocabulary makes no tokenizer: {error.message}") from error
+
+    def encode(text: str) -> list[int]:
+        array = encode_text(text)
+        return array.to_py().tolist() if text else []  # type: ignore[no-any-return]
+
+    return encode
