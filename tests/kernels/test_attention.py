@@ -1,0 +1,105 @@
+"""rope_cache, attention_split + attention_merge, attention_tile: against numpy in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.kernels.harness import Array, Lab, nmse
+from webllm import ops
+from webllm.ops import Cache, Heads
+
+CONTEXT = 400  # more than one split, more than one table of low positions, not a multiple of a page
+PAGES = [7, 2, 9, 0, 4, 11, 5, 12, 1, 3, 10, 6, 8]
+FREQUENCY = 0.31
+
+
+def rotate(x: Array, positions: Array, frequencies: Array) -> Array:
+    """Rotate-half rope. x: [rows, heads, dim]."""
+    angle = positions[:, None, None] * frequencies
+    a, b = np.split(x, 2, axis=-1)
+    return np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)], axis=-1)
+
+
+def attend(q: Array, k: Array, v: Array, positions: Array) -> Array:
+    """q: [rows, heads, dim], k and v: [context, kv heads, dim] -> [rows, heads * dim]."""
+    group = q.shape[1] // k.shape[1]
+    score = np.einsum("rhd,phd->rhp", q, np.repeat(k, group, 1)) * q.shape[2] ** -0.5
+    score[np.broadcast_to(np.arange(len(k)) > positions[:, None, None], score.shape)] = -np.inf
+    p = np.exp(score - score.max(-1, keepdims=True))
+    return np.einsum("rhp,phd->rhd", p / p.sum(-1, keepdims=True), np.repeat(v, group, 1)).reshape(len(q), -1)
+
+
+def in_pages(values: Array, kind: str) -> bytes:
+    """[context, kv heads, dim] -> the cache's bytes, by page table."""
+    size = np.float16 if kind == "f16" else np.float32
+    paged = np.zeros((len(PAGES), values.shape[1], 32, values.shape[2]), size)
+    for position, value in enumerate(values):
+        paged[PAGES[position // 32], :, position % 32] = value
+    return paged.tobytes()
+
+
+def from_pages(words: Array, heads: Heads, kind: str) -> Array:
+    size = np.float16 if kind == "f16" else np.float32
+    paged = words.view(size).reshape(len(PAGES), heads.kv_heads, 32, heads.dim)
+    return np.stack([paged[PAGES[p // 32], :, p % 32] for p in range(CONTEXT)]).astype(np.float64)
+
+
+def make_cache(lab: Lab, heads: Heads, first: int, kind: str) -> tuple[Cache, Array]:
+    frequencies = FREQUENCY ** np.arange(heads.dim // 2)
+    records = [(0, first + i) for i in range(lab.rows)]
+    return lab.cache(heads, CONTEXT, records, kind, list(frequencies), PAGES), frequencies
+
+
+SHAPES = [Heads(3, 3, 16), Heads(9, 3, 64), Heads(14, 2, 64), Heads(4, 2, 8), Heads(4, 1, 256), Heads(16, 1, 128)]
+
+
+@pytest.mark.parametrize("kind", ["f16", "f32"])
+@pytest.mark.parametrize(("rows", "first"), [(1, 0), (1, 399), (1, 256), (40, 0), (21, 250)])
+@pytest.mark.parametrize("heads", SHAPES[:4], ids=str)
+def test_rope_cache_rotates_and_stores(device: Any, rng: Any, heads: Heads, rows: int, first: int, kind: str) -> None:
+    lab = Lab(device, rows)
+    x = rng.standard_normal((rows, heads.heads + 2 * heads.kv_heads, heads.dim))
+    cache, frequencies = make_cache(lab, heads, first, kind)
+    qkv = lab.tensor("qkv", x.reshape(rows, -1))
+    ops.rope_cache(qkv, heads, cache)
+    got, k, v = lab.run((qkv, np.float32), (cache.k, np.uint32), (cache.v, np.uint32))
+    positions = np.arange(first, first + rows)
+    turned = rotate(x[:, : heads.heads + heads.kv_heads], positions, frequencies)
+    h, tolerance = heads.heads, 1e-7 if kind == "f32" else 2e-7
+    assert nmse(got.reshape(x.shape)[:, :h], turned[:, :h]) < 1e-7
+    assert nmse(from_pages(k, heads, kind)[positions], turned[:, h:]) < tolerance
+    assert nmse(from_pages(v, heads, kind)[positions], x[:, h + heads.kv_heads :]) < tolerance
+
+
+@pytest.mark.parametrize("kind", ["f16", "f32"])
+@pytest.mark.parametrize(
+    ("rows", "first"), [(1, 0), (1, 1), (1, 127), (1, 128), (1, 399), (2, 0), (17, 0), (33, 200), (70, 330)]
+)
+@pytest.mark.parametrize("heads", SHAPES, ids=str)
+def test_attention_sees_every_position_up_to_its_own(
+    device: Any, rng: Any, heads: Heads, rows: int, first: int, kind: str
+) -> None:
+    lab = Lab(device, rows)
+    q = rng.standard_normal((rows, heads.heads + 2 * heads.kv_heads, heads.dim))
+    cache, _ = make_cache(lab, heads, first, kind)
+    size = np.float16 if kind == "f16" else np.float32
+    k, v = (rng.standard_normal((CONTEXT, heads.kv_heads, heads.dim)).astype(size).astype(np.float64) for _ in "kv")
+    lab.constants |= {"k": in_pages(k, kind), "v": in_pages(v, kind)}
+    (got,) = lab.run((ops.attention(lab.tensor("qkv", q.reshape(rows, -1)), heads, cache), np.float32))
+    wanted = attend(q[:, : heads.heads], k, v, np.arange(first, first + rows))
+    assert nmse(got, wanted) < 1e-7
+
+
+def test_attention_survives_scores_that_overflow_a_plain_softmax(device: Any, rng: Any) -> None:
+    heads = Heads(2, 1, 16)
+    for rows, first in [(1, 300), (20, 280)]:
+        lab = Lab(device, rows)
+        q = 300 * rng.standard_normal((rows, 4, 16))
+        cache, _ = make_cache(lab, heads, first, "f32")
+        k, v = (rng.standard_normal((CONTEXT, 1, 16)).astype(np.float32).astype(np.float64) for _ in "kv")
+        lab.constants |= {"k": in_pages(k, "f32"), "v": in_pages(v, "f32")}
+        (got,) = lab.run((ops.attention(lab.tensor("qkv", q.reshape(rows, -1)), heads, cache), np.float32))
+        assert nmse(got, attend(q[:, :2], k, v, np.arange(first, first + rows))) < 1e-7
