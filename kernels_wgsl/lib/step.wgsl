@@ -9,6 +9,5 @@ struct Row {
 
 struct Step {
   rows: u32,  // records of this step that mean something
-  unused: vec3<u32>,
-  row: array<Row>,
+  @align(16) row: array<Row>,
 }
