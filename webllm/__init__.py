@@ -1,0 +1,27 @@
+"""Large language models on your own GPU, in Python, natively and in the browser.
+
+    import webllm
+
+    llm = await webllm.load("smollm2-135m-instruct")
+    answer = await llm.chat.completions.create([{"role": "user", "content": "Hi"}], temperature=0)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from webllm import errors
+
+if TYPE_CHECKING:
+    from webllm.api import LLM, load
+
+__version__ = "0.1.0"
+__all__ = ["LLM", "__version__", "errors", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the engine when it is first asked for: `import webllm` alone is quick."""
+    if name in ("LLM", "load"):
+        return getattr(import_module("webllm.api"), name)
+    raise AttributeError(f"module 'webllm' has no attribute {name!r}")

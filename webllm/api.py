@@ -1,0 +1,217 @@
+"""The public face: `webllm.load` and the `LLM` it returns."""
+
+from __future__ import annotations
+
+import struct
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from webllm import host
+from webllm.chat import Chat, Completions
+from webllm.chat_template import ChatTemplate
+from webllm.checkpoint import Checkpoint, Source
+from webllm.checkpoint.gguf import read_gguf
+from webllm.checkpoint.gguf_model import checkpoint_from_gguf
+from webllm.device import Device, Loaded, Progress
+from webllm.engine import Engine, Timing
+from webllm.errors import Closed, RequestError
+from webllm.ops import TILE, Limits
+from webllm.program import CHUNK, Settings, build
+from webllm.tokenizer import Tokenizer
+
+DEFAULT_CONTEXT = 4096
+AHEAD = 3  # decode steps in flight: hides the readback, costs at most so many steps after a stop
+
+
+class LLM:
+    """A loaded model. Made by `webllm.load`."""
+
+    def __init__(
+        self, name: str, checkpoint: Checkpoint, device: Device, loaded: Loaded, engine: Engine, template: str | None
+    ) -> None:
+        self.name = name
+        self.checkpoint = checkpoint
+        self.device = device
+        self.load_s = 0.0
+        self._loaded = loaded
+        self._engine: Engine | None = engine
+        self._tokenizer: Tokenizer | None = None
+        self._template = template or checkpoint.chat_template
+        self._last = Timing()
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back. Raises `BadModel` if the files hold no vocabulary."""
+        if self._tokenizer is None:
+            self._tokenizer = Tokenizer(self.checkpoint.vocabulary, host.current().encoder)
+        return self._tokenizer
+
+    @property
+    def chat(self) -> Chat:
+        """`llm.chat.completions.create(...)`."""
+        t = self.tokenizer
+        names = {"bos_token": t.bos_id, "eos_token": t.eos_id}
+        texts = {name: t.vocabulary.tokens[i] for name, i in names.items() if i is not None}
+        template = ChatTemplate(self._template, t.special_tokens, **texts)
+        return Chat(Completions(self.name, self.engine, t, template, self.checkpoint.stop_ids))
+
+    @property
+    def engine(self) -> Engine:
+        """The inference loop. Raises `Closed` after `close()`."""
+        if self._engine is None:
+            raise Closed(f"{self.name} was closed; load it again with webllm.load({self.name!r})")
+        return self._engine
+
+    @property
+    def context(self) -> int:
+        """Positions that the KV cache holds."""
+        return self.engine.context
+
+    def generate(
+        self, ids: Sequence[int], *, max_tokens: int | None = None, ignore_eos: bool = False
+    ) -> AsyncIterator[int]:
+        """Continue token ids greedily; a stop id is included and ends the stream, unless `ignore_eos`.
+
+            async for token in llm.generate(llm.tokenizer.encode("Once upon"), max_tokens=32): ...
+        """
+        if max_tokens is not None and max_tokens < 1:
+            raise RequestError(f"max_tokens must be at least 1, got {max_tokens}")
+        stop_ids = frozenset[int]() if ignore_eos else self.checkpoint.stop_ids
+        self.engine.check(ids)
+        self._last = Timing()
+        return self.engine.generate(ids, max_tokens, stop_ids, self._last)
+
+    async def logits(self, ids: Sequence[int]) -> Any:
+        """Logits after the last of `ids`, float32[vocab]: a numpy array, or a memoryview where there is no numpy."""
+        data = await self.engine.logits(ids)
+        if sys.platform == "emscripten" and "numpy" not in sys.modules:
+            return memoryview(data).cast("f")
+        import numpy as np
+
+        return np.frombuffer(data, np.float32)
+
+    def interrupt(self) -> None:
+        """End the running request after the token it is working on."""
+        self.engine.interrupt()
+
+    def stats(self) -> dict[str, Any]:
+        """Speed of the last `generate`, memory and dispatches."""
+        program = self._loaded.program
+        return {
+            "model": self.name,
+            "adapter": {"name": self.device.info.name, "software": self.device.info.software},
+            "context": self.context,
+            "cached_tokens": self.engine.cached_tokens,
+            "load_s": self.load_s,
+            "prefill_tokens_per_s": self._last.prefill_tokens_per_s,
+            "decode_tokens_per_s": self._last.decode_tokens_per_s,
+            "time_to_first_token_s": self._last.prefill_s,
+            "dispatches": {name: len(plan.dispatches) for name, plan in program.plans.items()},
+            "bytes": program.bytes_by_kind(),
+        }
+
+    async def close(self) -> None:
+        """Free the GPU memory and close the files. Safe to call twice."""
+        if self._engine is None:
+            return
+        self._engine.interrupt()
+        self._engine = None
+        self.device.unload(self._loaded)
+        self.device.close()
+        for source in self.checkpoint.sources:
+            source.close()
+
+    async def __aenter__(self) -> LLM:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+async def load(
+    model: Any,
+    *,
+    context: int | None = None,
+    kv: str = "f16",
+    exact: bool = False,
+    adapter: str | None = None,
+    chat_template: str | None = None,
+    on_progress: Progress | None = None,
+) -> LLM:
+    """Load a model onto the GPU.
+
+    model: a short name ("smollm2-135m-instruct"), a path or URL of a .gguf file, in the browser also a
+    picked `File`. context: positions of the KV cache, at most the model's own (default: that, up to
+    4096). kv: "f16" or "f32" cache. exact: forbid approximate kernels (there are none yet). adapter:
+    part of the GPU's name. chat_template: Jinja text in place of the file's. on_progress: called with
+    {"phase", "loaded", "total", "tensors", "seconds"}.
+
+    Raises a `ModelError`, `FetchError`, `DeviceError` or `RequestError`; then nothing stays allocated.
+
+        llm = await webllm.load("smollm2-135m-instruct")
+    """
+    started = time.perf_counter()
+    here = host.current()
+    source = await here.open_source(model, on_progress)
+    try:
+        checkpoint = checkpoint_from_gguf(await read_gguf(source), source)
+        context = _context(checkpoint, context)
+        device = await here.open_device(adapter)
+    except BaseException:
+        source.close()
+        raise
+    try:
+        llm = await _load_on(device, str(model), checkpoint, Settings(context, kv), chat_template, on_progress)
+    except BaseException:
+        device.close()
+        source.close()
+        raise
+    llm.load_s = time.perf_counter() - started
+    return llm
+
+
+async def _load_on(
+    device: Device,
+    name: str,
+    checkpoint: Checkpoint,
+    settings: Settings,
+    chat_template: str | None,
+    on_progress: Progress | None,
+) -> LLM:
+    # A CPU that plays GPU takes seconds for a large chunk; a browser's watchdog allows about two.
+    chunk = min(TILE if device.info.software else CHUNK, -(-settings.context // TILE) * TILE)
+    settings = Settings(settings.context, settings.kv, chunk)
+    factors = await _rope_factors(checkpoint)
+    program = build(checkpoint, settings, Limits.of(device.limits), rope_factors=factors)
+    loaded = await device.load(program, checkpoint.sources, on_progress)
+    engine = Engine(
+        device,
+        loaded,
+        context=settings.context,
+        chunk=chunk,
+        vocab_size=int(checkpoint.config["vocab_size"]),
+        ahead=1 if device.info.software else AHEAD,
+    )
+    return LLM(name, checkpoint, device, loaded, engine, chat_template)
+
+
+def _context(checkpoint: Checkpoint, wanted: int | None) -> int:
+    most = int(checkpoint.config.get("max_position_embeddings", DEFAULT_CONTEXT))
+    if wanted is None:
+        return min(most, DEFAULT_CONTEXT)
+    if not 1 <= wanted <= most:
+        raise RequestError(f"context must be 1 to {most}, the positions that {checkpoint.name} knows; got {wanted}")
+    return wanted
+
+
+async def _rope_factors(checkpoint: Checkpoint) -> tuple[float, ...]:
+    """The frequency divisors that a GGUF carries as a tensor, if it does."""
+    name = (checkpoint.config.get("rope_scaling") or {}).get("factors")
+    if name is None:
+        return ()
+    tensor = checkpoint.tensors[name]
+    source: Source = checkpoint.sources[tensor.source]
+    data = await source.read(tensor.offset, tensor.nbytes)
+    return struct.unpack(f"<{tensor.nbytes // 4}f", data)

@@ -1,0 +1,155 @@
+"""`llm.chat.completions.create`: from messages to an answer, whole or streamed."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Literal, overload
+
+from webllm.chat_template import ChatTemplate, encode_chat
+from webllm.engine import Engine, Timing
+from webllm.errors import RequestError
+from webllm.stops import StopFinder
+from webllm.tokenizer import Tokenizer
+from webllm.types import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    Choice,
+    ChunkChoice,
+    Delta,
+    FinishReason,
+    Message,
+    Usage,
+)
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+@dataclass
+class _Answer:
+    """An answer while it is being made."""
+
+    model: str
+    timing: Timing = field(default_factory=Timing)
+    finish_reason: FinishReason = "length"
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def chunk(self, delta: Delta, finish_reason: FinishReason | None = None, usage: Usage | None = None) -> ChatCompletionChunk:
+        return ChatCompletionChunk(self.id, self.created, self.model, [ChunkChoice(delta, finish_reason)], usage)
+
+    def usage(self) -> Usage:
+        t = self.timing
+        return Usage(
+            t.prompt_tokens,
+            t.completion_tokens,
+            t.prompt_tokens + t.completion_tokens,
+            {"cached_tokens": t.cached_tokens},
+            {
+                "time_to_first_token_s": t.prefill_s,
+                "prefill_tokens_per_s": t.prefill_tokens_per_s,
+                "decode_tokens_per_s": t.decode_tokens_per_s,
+            },
+        )
+
+
+class Completions:
+    """`llm.chat.completions`."""
+
+    def __init__(
+        self, model: str, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate, stop_ids: frozenset[int]
+    ) -> None:
+        self._model = model
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._template = template
+        self._stop_ids = stop_ids
+
+    @overload
+    async def create(self, messages: Messages, *, stream: Literal[False] = False, **options: Any) -> ChatCompletion: ...
+
+    @overload
+    async def create(
+        self, messages: Messages, *, stream: Literal[True], **options: Any
+    ) -> AsyncIterator[ChatCompletionChunk]: ...
+
+    async def create(
+        self,
+        messages: Messages,
+        *,
+        stream: bool = False,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        stop: str | Sequence[str] | None = None,
+        model: str | None = None,
+        **unknown: Any,
+    ) -> ChatCompletion | AsyncIterator[ChatCompletionChunk]:
+        """Answer a conversation.
+
+        messages: [{"role": "user", "content": "..."}], the whole conversation each time; what an
+        earlier request left in the KV cache is not computed again. max_tokens: at most so many
+        (default: until the context is full). temperature: 0, greedy. stop: strings that end the
+        answer and are not part of it. model: ignored, one is loaded.
+
+        Raises `RequestError` or `ContextFull` before any GPU work; the chat so far is kept.
+
+            answer = await llm.chat.completions.create([{"role": "user", "content": "Hi"}], temperature=0)
+            answer.choices[0].message.content
+        """
+        _check(max_tokens, temperature, unknown)
+        stops = [stop] if isinstance(stop, str) else list(stop or ())
+        ids = self._engine.check(encode_chat(self._template, self._tokenizer, messages))
+        answer = _Answer(self._model)
+        pieces = self._pieces(answer, ids, max_tokens, stops)
+        if stream:
+            return self._stream(answer, pieces)
+        text = "".join([piece async for piece in pieces])
+        choice = Choice(Message(text), answer.finish_reason)
+        return ChatCompletion(answer.id, answer.created, answer.model, [choice], answer.usage())
+
+    async def _stream(self, answer: _Answer, pieces: AsyncIterator[str]) -> AsyncIterator[ChatCompletionChunk]:
+        yield answer.chunk(Delta("", "assistant"))
+        async for piece in pieces:
+            yield answer.chunk(Delta(piece))
+        yield answer.chunk(Delta(), answer.finish_reason, answer.usage())
+
+    async def _pieces(
+        self, answer: _Answer, ids: list[int], max_tokens: int | None, stops: list[str]
+    ) -> AsyncIterator[str]:
+        """The answer's text as it comes, without stop tokens and stop strings."""
+        decoder, finder = self._tokenizer.stream(), StopFinder(stops)
+        async with aclosing(self._engine.generate(ids, max_tokens, self._stop_ids, answer.timing)) as tokens:
+            async for token in tokens:
+                if token in self._stop_ids:
+                    answer.finish_reason = "stop"
+                    break
+                if text := finder.push(decoder.push(token)):
+                    yield text
+                if finder.found is not None:
+                    answer.finish_reason = "stop"
+                    return
+        if text := finder.push(decoder.flush()) + finder.flush():
+            yield text
+        if answer.finish_reason != "stop" and self._engine.was_interrupted:
+            answer.finish_reason = "abort"
+
+
+class Chat:
+    """`llm.chat`."""
+
+    def __init__(self, completions: Completions) -> None:
+        self.completions = completions
+
+
+def _check(max_tokens: int | None, temperature: float | None, unknown: Mapping[str, Any]) -> None:
+    if unknown:
+        raise RequestError(
+            f"unknown option {', '.join(unknown)}; create() takes messages, stream, max_tokens, temperature, stop, model"
+        )
+    if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 1):
+        raise RequestError(f"max_tokens must be a whole number of at least 1, got {max_tokens!r}")
+    if temperature not in (None, 0):
+        raise RequestError(f"temperature must be 0 (greedy) in this release, got {temperature!r}")

@@ -1,0 +1,174 @@
+"""The inference loop: prefill, decode, and the KV cache's contents. It sees token ids, never text.
+
+Plans are recorded once (`program`) and replayed here. The device finds each step's token on the GPU,
+so several steps are in flight while the host looks at the oldest; what was computed beyond a stop is
+forgotten by not counting it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from webllm.device import Device, Loaded
+from webllm.errors import ContextFull, RequestError
+from webllm.ops import RING
+from webllm.program import step_bytes
+
+
+@dataclass
+class Timing:
+    """What one request took. Seconds; prompt tokens found in the cache count as `cached`."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    prefill_s: float = 0.0  # until the first token
+    decode_s: float = 0.0  # from the first token on
+
+    @property
+    def prefill_tokens_per_s(self) -> float:
+        return (self.prompt_tokens - self.cached_tokens) / self.prefill_s if self.prefill_s else 0.0
+
+    @property
+    def decode_tokens_per_s(self) -> float:
+        return (self.completion_tokens - 1) / self.decode_s if self.decode_s else 0.0
+
+
+class Engine:
+    """One model on one device, one request at a time; others wait their turn.
+
+    context: positions the cache holds. chunk: rows of a prefill step. ahead: decode steps in flight.
+    """
+
+    def __init__(self, device: Device, loaded: Loaded, *, context: int, chunk: int, vocab_size: int, ahead: int) -> None:
+        self._device = device
+        self._loaded = loaded
+        self.context = context
+        self.vocab_size = vocab_size
+        self._chunk = chunk
+        self._ahead = min(ahead, RING)
+        self._cached: list[int] = []  # tokens whose K and V are in the cache
+        self._turn = asyncio.Lock()
+        self._interrupted = False
+
+    async def generate(
+        self,
+        ids: Sequence[int],
+        max_tokens: int | None = None,
+        stop_ids: Collection[int] = (),
+        timing: Timing | None = None,
+    ) -> AsyncIterator[int]:
+        """Yield the likeliest next tokens, up to and including a stop id.
+
+        Ends after `max_tokens`, when the context is full, or after `interrupt()`. Raises
+        `ContextFull` or `RequestError` before any GPU work.
+        """
+        ids = self.check(ids)
+        timing = timing or Timing()
+        room = self.context - len(ids) + 1
+        count = room if max_tokens is None else min(max_tokens, room)
+        async with self._turn:
+            self._interrupted = False
+            started = time.perf_counter()
+            await self._prefill(ids, timing)
+            if self._interrupted:
+                return
+            async for token in self._decode(ids[-1], count):
+                now = time.perf_counter()
+                if timing.completion_tokens == 0:
+                    timing.prefill_s, started = now - started, now
+                timing.completion_tokens += 1
+                timing.decode_s = now - started
+                yield token
+                if token in stop_ids or self._interrupted:
+                    return
+
+    async def logits(self, ids: Sequence[int]) -> bytes:
+        """Logits after the last of `ids`: f32[vocab_size]. Raises as `generate` does."""
+        ids = self.check(ids)
+        async with self._turn:
+            await self._prefill(ids, Timing())
+            await self._step(ids[-1])
+            return await self._device.read(self._loaded, "logits", 4 * self.vocab_size)
+
+    def interrupt(self) -> None:
+        """End the running request: after the token, or the chunk of the prompt, that is being worked on."""
+        self._interrupted = True
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether `interrupt()` ended the last request."""
+        return self._interrupted
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens whose K and V the cache holds."""
+        return len(self._cached)
+
+    def forget(self) -> None:
+        """Start the next request from an empty cache."""
+        self._cached = []
+
+    def check(self, ids: Sequence[int]) -> list[int]:
+        """The ids as a list, or `RequestError` / `ContextFull` if they cannot be a prompt here."""
+        if not ids:
+            raise RequestError("the prompt is empty: wanted at least one token id")
+        bad = [i for i in ids if not 0 <= i < self.vocab_size]
+        if bad:
+            raise RequestError(f"token id {bad[0]} is outside the vocabulary, which has ids 0 to {self.vocab_size - 1}")
+        if len(ids) > self.context:
+            raise ContextFull(
+                f"the prompt has {len(ids)} tokens and the context holds {self.context}. Load the model with "
+                f"context={len(ids) + 256} or more, or shorten the prompt"
+            )
+        return list(ids)
+
+    async def _prefill(self, ids: list[int], timing: Timing) -> None:
+        """Bring the cache to ids[:-1]; the last token goes through decode, which has the LM head."""
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self._cached, ids[:-1], strict=False)))
+        self._cached = ids[:common]
+        timing.prompt_tokens, timing.cached_tokens = len(ids), common
+        waiting: deque[Awaitable[bytes]] = deque()
+        for start in range(common, len(ids) - 1, self._chunk):
+            chunk = ids[start : min(start + self._chunk, len(ids) - 1)]
+            records = [(token, start + i) for i, token in enumerate(chunk)]
+            self._device.write(self._loaded, "step", step_bytes(records))
+            waiting.append(self._device.submit(self._loaded, "prefill", len(chunk), start + len(chunk)))
+            self._cached += chunk
+            if len(waiting) > 1:
+                await waiting.popleft()
+            if self._interrupted:
+                break
+        while waiting:
+            await waiting.popleft()
+
+    async def _decode(self, token: int, count: int) -> AsyncIterator[int]:
+        """Feed `token` after the cached ones and yield what follows, `count` times."""
+        waiting: deque[Awaitable[bytes]] = deque()
+        first = len(self._cached)
+        self._device.write(self._loaded, "step", step_bytes([(token, first)]))
+        submitted = 0
+        try:
+            for number in range(count):
+                while submitted < min(count, number + self._ahead):
+                    waiting.append(self._device.submit(self._loaded, "decode", 1, first + submitted + 1))
+                    submitted += 1
+                result = await waiting.popleft()
+                self._cached.append(token)
+                (token,) = struct.unpack_from("<I", result, 4 * (number % RING))
+                yield token
+        finally:
+            while waiting:
+                await waiting.popleft()
+
+    async def _step(self, token: int) -> None:
+        """One decode step whose token is not used."""
+        self._device.write(self._loaded, "step", step_bytes([(token, len(self._cached))]))
+        await self._device.submit(self._loaded, "decode", 1, len(self._cached) + 1)
+        self._cached.append(token)

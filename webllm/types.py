@@ -1,0 +1,83 @@
+"""Answers in OpenAI's shapes, as plain dataclasses. `to_dict()` gives the JSON form."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+FinishReason = Literal["stop", "length", "abort"]
+
+
+class _Dict:
+    def to_dict(self) -> dict[str, Any]:
+        """The object as JSON would have it."""
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+
+@dataclass(frozen=True)
+class Usage(_Dict):
+    """Token counts. extra: speeds and times of this request (tokens/s, seconds)."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: dict[str, int] = field(default_factory=dict)
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Message(_Dict):
+    """What the assistant said."""
+
+    content: str
+    role: str = "assistant"
+
+
+@dataclass(frozen=True)
+class Choice(_Dict):
+    """One answer and why it ended."""
+
+    message: Message
+    finish_reason: FinishReason
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class ChatCompletion(_Dict):
+    """A whole answer."""
+
+    id: str
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    object: str = "chat.completion"
+
+
+@dataclass(frozen=True)
+class Delta(_Dict):
+    """What a chunk adds."""
+
+    content: str | None = None
+    role: str | None = None
+
+
+@dataclass(frozen=True)
+class ChunkChoice(_Dict):
+    """A chunk's part of one answer; finish_reason is set in the last."""
+
+    delta: Delta
+    finish_reason: FinishReason | None = None
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class ChatCompletionChunk(_Dict):
+    """A piece of a streamed answer. usage: with the last one only."""
+
+    id: str
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: Usage | None = None
+    object: str = "chat.completion.chunk"
