@@ -33,6 +33,7 @@ const RETRY_MS = 700; // the first request can come before the GPU process knows
 const IN_FLIGHT = 16 << 20; // uploaded bytes that the GPU has not taken yet
 const IMPORTS_IN_FLIGHT = 64;
 const PROGRESS_MS = 100;
+const SUBMITS = 5; // a step is cut into so many: the GPU starts on the first while the rest is encoded
 
 const failure = (name, message) => Object.assign(new Error(message), { name });
 const roundUp = (size) => Math.ceil(size / 4) * 4;
@@ -90,6 +91,7 @@ export class Bridge {
   #nextId = 1;
   #staging = new Map(); // size -> mappable buffers that are free
   #fault = null; // what WebGPU reported outside of any call
+  #reading = 0; // results that are on their way
 
   constructor(device, info) {
     this.#device = device;
@@ -140,8 +142,10 @@ export class Bridge {
    */
   submit(id, planName, rows, length, steps = 1) {
     const { buffers, plans } = this.#program(id);
-    const { launches, result } = plans[planName];
-    for (let step = 0; step < steps; step++) this.#encode(launches, rows, length + step);
+    const { batches, result } = plans[planName];
+    for (let step = 0; step < steps; step++) {
+      for (const launches of batches) this.#encode(launches, rows, length + step);
+    }
     return result === null ? this.#done() : this.#readBack(buffers[result], 0, buffers[result].size);
   }
 
@@ -243,7 +247,7 @@ export class Bridge {
     await guarded(this.#device, () => {
       for (const [name, { dispatches, result }] of Object.entries(linked.plans)) {
         const launches = dispatches.map((d) => launchOf(this.#device, d, ready[d.pipeline], program.buffers));
-        program.plans[name] = { launches, result };
+        program.plans[name] = { batches: split(launches, SUBMITS), result };
       }
     });
   }
@@ -273,17 +277,34 @@ export class Bridge {
     const encoder = this.#device.createCommandEncoder();
     encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
     this.#device.queue.submit([encoder.finish()]);
-    try {
-      await staging.mapAsync(GPUMapMode.READ);
-    } catch (error) {
-      await Promise.race([this.lost, new Promise((resolve) => setTimeout(resolve, 50))]); // the reason may come later
-      throw this.#fault ?? failure("DeviceError", `nothing could be read back: ${error.message}`);
-    }
+    await this.#mapped(staging);
     this.#check();
     const bytes = new Uint8Array(staging.getMappedRange()).slice();
     staging.unmap();
     this.#recycle(staging);
     return bytes;
+  }
+
+  async #mapped(staging) {
+    this.#reading += 1;
+    if (this.#reading === 1 && !this.info.software) this.#hurry();
+    try {
+      await staging.mapAsync(GPUMapMode.READ);
+    } catch (error) {
+      await Promise.race([this.lost, new Promise((resolve) => setTimeout(resolve, 50))]); // the reason may come later
+      throw this.#fault ?? failure("DeviceError", `nothing could be read back: ${error.message}`);
+    } finally {
+      this.#reading -= 1;
+    }
+  }
+
+  /** Chromium looks for finished work every 2 ms, but at once where there is traffic: 4.2 ms a step become 2. */
+  async #hurry() {
+    while (this.#reading > 0) {
+      this.#device.queue.submit([]);
+      this.#device.pushErrorScope("validation");
+      await this.#device.popErrorScope().catch(() => {}); // a lost device is told by the reading itself
+    }
   }
 
   #mappable(size) {
@@ -344,6 +365,12 @@ class Throttle {
     await this.#before;
     this.#before = batch;
   }
+}
+
+/** An array as at most `count` arrays in order. */
+function split(items, count) {
+  const size = Math.ceil(items.length / count);
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size));
 }
 
 /** [first row, rows] of every piece of an upload. */

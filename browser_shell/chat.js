@@ -88,9 +88,8 @@ async function ask(text) {
   setState("generating");
   try {
     const content = await stream([...before, message], answer);
-    const current = conversation === before; // New chat may have come in between
-    if (current) conversation = [...before, message, { role: "assistant", content }];
-    if (current) await showStats();
+    const answered = [...before, message, { role: "assistant", content }];
+    if (conversation === before) conversation = answered; // New chat may have come in between
     setState("ready");
   } catch (error) {
     if (!answer.textContent) answer.closest(".message").remove();
@@ -101,18 +100,20 @@ async function ask(text) {
 /** @returns {Promise<string>} the whole answer, also when it was stopped */
 async function stream(messages, answer) {
   let content = "";
-  for await (const chunk of llm.chat.completions.create({ messages, stream: true })) {
-    const piece = chunk.choices[0]?.delta.content ?? "";
+  for await (const { choices, usage } of llm.chat.completions.create({ messages, stream: true })) {
+    const piece = choices[0]?.delta.content ?? "";
     content += piece;
     follow(() => answer.append(piece)); // text, never HTML
+    if (usage) showStats(usage);
   }
   return content;
 }
 
-async function showStats() {
-  const { completion_tokens: tokens, decode_tokens_per_s: speed, ttft_s: first } = await llm.stats();
-  const rate = speed ? ` · ${speed.toFixed(1)} tokens/s` : "";
-  $("stats").textContent = `${tokens} tokens${rate} · first after ${first.toFixed(1)} s`;
+function showStats({ completion_tokens: tokens, extra }) {
+  const { decode_tokens_per_s: speed, time_to_first_token_s: first } = extra;
+  const rate = tokens > 1 ? `${speed.toFixed(1)} tokens/s · ` : "";
+  const count = tokens === 1 ? "1 token" : `${tokens} tokens`;
+  $("stats").textContent = `${count} · ${rate}first after ${first.toFixed(1)} s`;
 }
 
 function newChat() {
@@ -170,7 +171,9 @@ const TITLES = {
 function showError({ name, message }) {
   const title = document.createElement("strong");
   title.textContent = TITLES[name] ?? "That did not work";
-  $("alert").replaceChildren(title, ` ${message}`);
+  const text = document.createElement("span");
+  text.textContent = message;
+  $("alert").replaceChildren(title, text);
   $("alert").hidden = false;
   setState("error");
 }
@@ -187,8 +190,9 @@ function send() {
 
 /** The box is as high as its text, up to what the style sheet allows. */
 function grow() {
-  $("prompt").style.height = "auto";
-  $("prompt").style.height = `${$("prompt").scrollHeight}px`;
+  const box = $("prompt");
+  box.style.height = "auto";
+  box.style.height = `${box.scrollHeight + box.offsetHeight - box.clientHeight}px`;
 }
 
 $("composer").addEventListener("submit", (event) => {

@@ -110,7 +110,7 @@ class WorkerClient {
   constructor() {
     this.#worker.onmessage = ({ data }) => this.#receive(data);
     this.#worker.onerror = ({ message }) => {
-      const what = message ? `stopped: ${message}` : "did not start: pyodide/ or vendor/ may be missing on the server";
+      const what = message ? `stopped: ${message}` : "did not start: pyodide/ or vendor/ may be missing on the server, upload the whole site";
       this.#end(failure("FetchError", `webllm's worker ${what}`));
     };
   }

@@ -13,6 +13,8 @@ import { Tokenizer } from "./vendor/tokenizers.mjs";
 
 const failure = (name, message) => Object.assign(new Error(message), { name });
 
+const PYODIDE_PARTS = ["pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip"];
+
 let device = null; // promise of the bridge, until Python takes it
 let python = null; // promise of webllm.browser_api
 
@@ -51,7 +53,7 @@ async function call(method, args, onEvent) {
 }
 
 async function startPython() {
-  const [pyodide, wheels] = await Promise.all([bootPyodide(), fetchWheels()]);
+  const [pyodide, wheels] = await Promise.all([bootPyodide(), fetchWheels(), ...checkPyodide()]);
   for (const wheel of wheels) pyodide.unpackArchive(wheel, "wheel");
   return pyodide.pyimport("webllm.browser_api");
 }
@@ -65,14 +67,19 @@ async function bootPyodide() {
   }
 }
 
+/** Pyodide waits for ever for a part that is missing. */
+function checkPyodide() {
+  return PYODIDE_PARTS.map((name) => fetchPart(`pyodide/${name}`, { method: "HEAD" }));
+}
+
 async function fetchWheels() {
   const { wheels } = await (await fetchPart("site.json")).json();
   return Promise.all(wheels.map(async (name) => (await fetchPart(`wheels/${name}`)).arrayBuffer()));
 }
 
-async function fetchPart(path) {
+async function fetchPart(path, options = {}) {
   const url = new URL(path, import.meta.url).href;
-  const response = await fetch(url).catch(() => null);
+  const response = await fetch(url, options).catch(() => null);
   if (response?.ok) return response;
   const what = response ? `HTTP ${response.status}` : "no answer";
   throw failure("FetchError", `${url}: a part of this page is missing on the server (${what}): upload the whole site`);

@@ -17,24 +17,50 @@ override SPLIT: u32;  // positions in a split
 @group(0) @binding(2) var<storage, read> stats: array<vec2<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
 
-@compute @workgroup_size(64)
+const WG = 128u;
+
+var<workgroup> most: array<f32, 128>;
+var<workgroup> sums: array<f32, 128>;
+var<workgroup> totals: array<vec4<f32>, 128>;
+
+@compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
-  if (t >= HEAD_DIM / 4u) {
-    return;
-  }
+  let quads = HEAD_DIM / 4u;
   let head = group.y * HEADS + group.x;
   let splits = step.row[group.y].position / SPLIT + 1u;
-  var most = -3.0e38;
-  for (var s = 0u; s < splits; s++) {
-    most = max(most, stats[head * SPLITS + s].x);
+  var largest = -3.0e38;
+  for (var s = t; s < splits; s += WG) {
+    largest = max(largest, stats[head * SPLITS + s].x);
   }
+  most[t] = largest;
+  for (var width = WG / 2u; width > 0u; width /= 2u) {
+    workgroupBarrier();
+    if (t < width) {
+      most[t] = max(most[t], most[t + width]);
+    }
+  }
+  workgroupBarrier();
+
+  // Threads that share a quad take every (WG / quads)th split.
+  let lanes = WG / quads;
   var total = vec4<f32>();
   var sum = 0.0;
-  for (var s = 0u; s < splits; s++) {
+  for (var s = t / quads; t < lanes * quads && s < splits; s += lanes) {
     let stat = stats[head * SPLITS + s];
-    let share = exp(stat.x - most);
+    let share = exp(stat.x - most[0]);
     sum += share * stat.y;
-    total += share * part[(head * SPLITS + s) * (HEAD_DIM / 4u) + t];
+    total += share * part[(head * SPLITS + s) * quads + t % quads];
   }
-  y[head * (HEAD_DIM / 4u) + t] = total / sum;
+  totals[t] = total;
+  sums[t] = sum;
+  workgroupBarrier();
+  if (t < quads) {
+    total = vec4<f32>();
+    sum = 0.0;
+    for (var at = t; at < lanes * quads; at += quads) {
+      total += totals[at];
+      sum += sums[at];
+    }
+    y[head * quads + t] = total / sum;
+  }
 }

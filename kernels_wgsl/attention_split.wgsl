@@ -1,21 +1,19 @@
-// attention_split: softmax(q . K SCALE) V over one split of WG positions, for GROUP heads that share K and V
+// attention_split: softmax(q . K SCALE) V over one split of 128 positions, for GROUP heads that share K and V
 // binding 0 step    read       Step             one record a row
 // binding 1 qkv     read       array<vec4<f32>> [rows][HEADS + 2 KV_HEADS][HEAD_DIM / 4]
 // binding 3 k_cache read       array<KvQuad>    [pages][KV_HEADS][32][HEAD_DIM / 4]
 // binding 4 v_cache read       array<KvQuad>    [pages][KV_HEADS][32][HEAD_DIM / 4]
 // binding 5 part    read_write array<vec4<f32>> [rows][HEADS][SPLITS][HEAD_DIM / 4] not normalised
 // binding 6 stats   read_write array<vec2<f32>> [rows][HEADS][SPLITS] maximum, sum
-// grid    HEADS / GROUP, ceil(length / WG), rows
-// uses    step pages kv
-// why     The cost follows the length; K and V are read once for all heads of a group.
+// grid    HEADS / GROUP, ceil(length / 128), rows
+// uses    step pages kv outer
+// why     The cost follows the length; K and V are read once for all heads of a group, four heads to a vector.
 
 override HEADS: u32;
-override GROUP: u32;        // heads a workgroup, at most 8, all of one KV head
-override GROUP_QUADS: u32;  // GROUP HEAD_DIM / 4
-override SPLITS: u32;       // splits that the context holds
+override GROUP: u32;    // heads a workgroup, at most 8, all of one KV head
+override SPLITS: u32;   // splits that the context holds
 override SCALE: f32;
-override WG: u32 = 128;     // threads, and positions in a split
-override SCORES: u32;       // GROUP WG
+override SCRATCH: u32;  // max(512, 2 HEAD_DIM)
 
 @group(0) @binding(0) var<storage, read> step: Step;
 @group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;
@@ -24,102 +22,138 @@ override SCORES: u32;       // GROUP WG
 @group(0) @binding(5) var<storage, read_write> part: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> stats: array<vec2<f32>>;
 
-var<workgroup> query: array<vec4<f32>, GROUP_QUADS>;
-var<workgroup> score: array<f32, SCORES>;     // [GROUP][WG]
-var<workgroup> lane_stat: array<f32, WG>;     // [8 heads][WG / 8 lanes]
-var<workgroup> lane_sum: array<vec4<f32>, WG>;
+const WG = 128u;  // threads, and positions in a split
+
+var<workgroup> scratch: array<vec4<f32>, SCRATCH>;  // queries [8][HEAD_DIM / 4], then sums [4][WG]
+var<workgroup> low_score: array<vec4<f32>, 128>;    // heads 0-3 of each position
+var<workgroup> high_score: array<vec4<f32>, 128>;   // heads 4-7
+var<workgroup> low_reduce: array<vec4<f32>, 128>;
+var<workgroup> high_reduce: array<vec4<f32>, 128>;
+
+fn four_dots(head: u32, quad: u32, k: vec4<f32>) -> vec4<f32> {
+  let at = head * (HEAD_DIM / 4u) + quad;
+  return vec4<f32>(
+    dot(scratch[at], k),
+    dot(scratch[at + HEAD_DIM / 4u], k),
+    dot(scratch[at + 2u * (HEAD_DIM / 4u)], k),
+    dot(scratch[at + 3u * (HEAD_DIM / 4u)], k),
+  );
+}
 
 fn score_position(row: Row, kv_head: u32, position: u32, t: u32) {
   let at = kv_index(row.sequence, position, kv_head);
-  var sum: array<f32, 8>;
-  for (var quad = 0u; quad < HEAD_DIM / 4u; quad++) {
-    let k = kv_unpack(k_cache[at + quad]);
-    for (var g = 0u; g < GROUP; g++) {
-      sum[g] += dot(query[g * (HEAD_DIM / 4u) + quad], k);
+  var low = vec4<f32>();
+  var high = vec4<f32>();
+  for (var quad = 0u; quad < HEAD_DIM / 4u; quad += 2u) {
+    let k0 = kv_unpack(k_cache[at + quad]);
+    let k1 = kv_unpack(k_cache[at + quad + 1u]);
+    low += four_dots(0u, quad, k0) + four_dots(0u, quad + 1u, k1);
+    if (GROUP > 4u) {
+      high += four_dots(4u, quad, k0) + four_dots(4u, quad + 1u, k1);
     }
   }
-  for (var g = 0u; g < GROUP; g++) {
-    score[g * WG + t] = sum[g] * SCALE;
-  }
+  low_score[t] = low * SCALE;
+  high_score[t] = high * SCALE;
 }
 
-// Sum over the split's positions first + lane, first + lane + lanes, ...
-fn weighted_values(row: Row, kv_head: u32, first: u32, count: u32, out: u32, lane: u32, lanes: u32) -> vec4<f32> {
-  let g = out / (HEAD_DIM / 4u);
-  let quad = out % (HEAD_DIM / 4u);
-  var sum = vec4<f32>();
-  for (var p = lane; p < count; p += lanes) {
-    sum += score[g * WG + p] * kv_unpack(v_cache[kv_index(row.sequence, first + p, kv_head) + quad]);
+// Leaves the maximum of all threads' scores in element 0.
+fn reduce_max(t: u32) {
+  low_reduce[t] = low_score[t];
+  high_reduce[t] = high_score[t];
+  for (var width = WG / 2u; width > 0u; width /= 2u) {
+    workgroupBarrier();
+    if (t < width) {
+      low_reduce[t] = max(low_reduce[t], low_reduce[t + width]);
+      if (GROUP > 4u) {
+        high_reduce[t] = max(high_reduce[t], high_reduce[t + width]);
+      }
+    }
   }
-  return sum;
+  workgroupBarrier();
 }
 
-@compute @workgroup_size(WG)
+fn reduce_sum(t: u32) {
+  low_reduce[t] = low_score[t];
+  high_reduce[t] = high_score[t];
+  for (var width = WG / 2u; width > 0u; width /= 2u) {
+    workgroupBarrier();
+    if (t < width) {
+      low_reduce[t] += low_reduce[t + width];
+      if (GROUP > 4u) {
+        high_reduce[t] += high_reduce[t + width];
+      }
+    }
+  }
+  workgroupBarrier();
+}
+
+// Adds up the threads that share a quad, and writes heads first .. first + 3.
+fn write_part(t: u32, first: u32, stat: u32, sum: mat4x4<f32>) {
+  let quads = HEAD_DIM / 4u;
+  scratch[t] = sum[0];
+  scratch[t + WG] = sum[1];
+  scratch[t + 2u * WG] = sum[2];
+  scratch[t + 3u * WG] = sum[3];
+  workgroupBarrier();
+  for (var i = t; i < 4u * quads && first + i / quads < GROUP; i += WG) {
+    let head = i / quads;
+    var total = vec4<f32>();
+    for (var at = i % quads; at < WG; at += quads) {
+      total += scratch[head * WG + at];
+    }
+    part[(stat + (first + head) * SPLITS) * quads + i % quads] = total;
+  }
+  workgroupBarrier();
+}
+
+@compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+  let quads = HEAD_DIM / 4u;
   let row = step.row[group.z];
   let head = group.x * GROUP;
   let kv_head = head / (HEADS / KV_HEADS);
   let first = group.y * WG;
   let count = min(WG, row.position + 1u - first);
-  for (var i = t; i < GROUP_QUADS; i += WG) {
-    query[i] = qkv[(group.z * (HEADS + 2u * KV_HEADS) + head) * (HEAD_DIM / 4u) + i];
+  let query = (group.z * (HEADS + 2u * KV_HEADS) + head) * quads;
+  for (var i = t; i < 8u * quads; i += WG) {
+    scratch[i] = vec4<f32>();
+    if (i < GROUP * quads) {
+      scratch[i] = qkv[query + i];
+    }
   }
+  low_score[t] = vec4<f32>(-3.0e38);
+  high_score[t] = vec4<f32>(-3.0e38);
   workgroupBarrier();
   if (t < count) {
     score_position(row, kv_head, first + t, t);
   }
+  reduce_max(t);
+  let low_most = low_reduce[0];
+  let high_most = high_reduce[0];
   workgroupBarrier();
-
-  // WG / 8 threads a head: its maximum, then the exponentials and their sum.
-  let lanes = WG / 8u;
-  let g = t / lanes;
-  var most = -3.0e38;
-  if (g < GROUP) {
-    for (var p = t % lanes; p < count; p += lanes) {
-      most = max(most, score[g * WG + p]);
-    }
-  }
-  lane_stat[t] = most;
-  workgroupBarrier();
-  for (var lane = 0u; lane < lanes; lane++) {
-    most = max(most, lane_stat[g * lanes + lane]);
-  }
-  workgroupBarrier();
-  var sum = 0.0;
-  if (g < GROUP) {
-    for (var p = t % lanes; p < count; p += lanes) {
-      let e = exp(score[g * WG + p] - most);
-      score[g * WG + p] = e;
-      sum += e;
-    }
-  }
-  lane_stat[t] = sum;
-  workgroupBarrier();
+  low_score[t] = select(vec4<f32>(), exp(low_score[t] - low_most), t < count);
+  high_score[t] = select(vec4<f32>(), exp(high_score[t] - high_most), t < count);
+  reduce_sum(t);
   let stat = (group.z * HEADS + head) * SPLITS + group.y;
-  if (g < GROUP && t % lanes == 0u) {
-    sum = 0.0;
-    for (var lane = 0u; lane < lanes; lane++) {
-      sum += lane_stat[g * lanes + lane];
-    }
-    stats[stat + g * SPLITS] = vec2<f32>(most, sum);
+  if (t < GROUP) {
+    let most = select(high_most[t % 4u], low_most[t % 4u], t < 4u);
+    let sum = select(high_reduce[0][t % 4u], low_reduce[0][t % 4u], t < 4u);
+    stats[stat + t * SPLITS] = vec2<f32>(most, sum);
   }
 
-  // Few outputs: several threads share one, each with its own positions. Many: several a thread.
-  let threads = max(1u, WG / GROUP_QUADS);
-  for (var base = 0u; base < GROUP_QUADS; base += WG) {
-    let out = base + t % min(WG, GROUP_QUADS);
-    let lane = t / min(WG, GROUP_QUADS);
-    if (out < GROUP_QUADS && lane < threads) {
-      lane_sum[t] = weighted_values(row, kv_head, first, count, out, lane, threads);
+  // A thread sums one quad of V for all heads, over every (WG / quads)th position.
+  var low = mat4x4<f32>();
+  var high = mat4x4<f32>();
+  let threads = WG / quads * quads;
+  for (var p = t / quads; t < threads && p < count; p += WG / quads) {
+    let v = kv_unpack(v_cache[kv_index(row.sequence, first + p, kv_head) + t % quads]);
+    low += outer(low_score[p], v);
+    if (GROUP > 4u) {
+      high += outer(high_score[p], v);
     }
-    workgroupBarrier();
-    if (out < GROUP_QUADS && lane == 0u) {
-      var total = vec4<f32>();
-      for (var i = 0u; i < threads; i++) {
-        total += lane_sum[t + i * GROUP_QUADS];
-      }
-      part[(stat + (out / (HEAD_DIM / 4u)) * SPLITS) * (HEAD_DIM / 4u) + out % (HEAD_DIM / 4u)] = total;
-    }
-    workgroupBarrier();
+  }
+  write_part(t, 0u, stat, low);
+  if (GROUP > 4u) {
+    write_part(t, 4u, stat, high);
   }
 }

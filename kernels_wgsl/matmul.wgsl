@@ -2,8 +2,8 @@
 // binding 3 x read       array<vec4<f32>> [rows up to 64][COLS / 4]
 // binding 4 y read_write array<f32>       [rows up to 64][STRIDE]
 // grid    ROWS / 64, rows / 64
-// uses    weight no_input bias
-// why     64 x 64 outputs a workgroup, 4 x 4 a thread, weights dequantised once a tile; 16 KiB of workgroup memory in all.
+// uses    weight no_input bias outer
+// why     64 x 64 outputs a workgroup, 8 x 8 a thread, in four matrices that stay in registers; 16 KiB of workgroup memory.
 
 override COLS: u32;
 override ROWS: u32;        // rows of this weight
@@ -14,63 +14,93 @@ override ADD: bool = false;
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
-// One unit of 32 columns: [8 quads][64 rows].
+// One unit of 32 columns: [32 columns][64 rows / 4], four rows in a vector.
 var<workgroup> x_tile: array<vec4<f32>, 512>;
 var<workgroup> w_tile: array<vec4<f32>, 512>;
 
-fn load_x(row: u32, unit: u32, quad: u32) -> vec4<f32> {
-  let at = unit * 8u + quad;
-  if (COLS % 32u != 0u && at >= COLS / 4u) {
+fn load_x(row: u32, quad: u32) -> vec4<f32> {
+  if (COLS % 32u != 0u && quad >= COLS / 4u) {
     return vec4<f32>();
   }
-  return x[row * (COLS / 4u) + at];
+  return x[row * (COLS / 4u) + quad];
+}
+
+// Four rows at one quad of columns, turned so that a vector holds one column of four rows.
+fn x_block(row: u32, quad: u32) -> mat4x4<f32> {
+  return transpose(mat4x4<f32>(load_x(row, quad), load_x(row + 1u, quad), load_x(row + 2u, quad), load_x(row + 3u, quad)));
 }
 
 fn load_tiles(group: vec3<u32>, t: u32, unit: u32) {
-  let units = (COLS + 31u) / 32u;
-  let quad = t % 8u;
-  for (var row = t / 8u; row < 64u; row += 32u) {
-    x_tile[quad * 64u + row] = load_x(group.y * 64u + row, unit, quad);
-  }
-  // 16 neighbouring threads read 16 neighbouring rows of one tile of the weight.
-  let n = t % 64u;
-  let p = t / 64u;
-  let row = group.x * 64u + n;
-  if (row < ROWS) {
-    let pair = weight_quads(((row / 16u) * units + unit) * 16u + row % 16u, p);
-    w_tile[p * 64u + n] = pair[0];
-    w_tile[(p + 4u) * 64u + n] = pair[1];
+  let four = t % 16u;  // four rows
+  let p = t / 16u;     // quads p and p + 4
+  let row = group.y * 64u + four * 4u;
+  let a = x_block(row, unit * 8u + p);
+  let b = x_block(row, unit * 8u + p + 4u);
+
+  let n = min(group.x * 64u + four * 4u, (ROWS - 1u) / 4u * 4u);
+  let i = ((n / 16u) * ((COLS + 31u) / 32u) + unit) * 16u + n % 16u;
+  let w0 = weight_quads(i, p);
+  let w1 = weight_quads(i + 1u, p);
+  let w2 = weight_quads(i + 2u, p);
+  let w3 = weight_quads(i + 3u, p);
+  let c = transpose(mat4x4<f32>(w0[0], w1[0], w2[0], w3[0]));
+  let d = transpose(mat4x4<f32>(w0[1], w1[1], w2[1], w3[1]));
+
+  let at = p * 64u + four;
+  x_tile[at] = a[0];
+  x_tile[at + 16u] = a[1];
+  x_tile[at + 32u] = a[2];
+  x_tile[at + 48u] = a[3];
+  x_tile[at + 256u] = b[0];
+  x_tile[at + 272u] = b[1];
+  x_tile[at + 288u] = b[2];
+  x_tile[at + 304u] = b[3];
+  w_tile[at] = c[0];
+  w_tile[at + 16u] = c[1];
+  w_tile[at + 32u] = c[2];
+  w_tile[at + 48u] = c[3];
+  w_tile[at + 256u] = d[0];
+  w_tile[at + 272u] = d[1];
+  w_tile[at + 288u] = d[2];
+  w_tile[at + 304u] = d[3];
+}
+
+fn store(row: u32, n: u32, sum: mat4x4<f32>) {
+  for (var i = 0u; i < 4u; i++) {
+    for (var j = 0u; j < 4u && n + j < ROWS; j++) {
+      let at = (row + i) * STRIDE + OFFSET + n + j;
+      y[at] = sum[i][j] + bias_at(OFFSET + n + j) + select(0.0, y[at], ADD);
+    }
   }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
-  let tx = t % 16u;
-  let ty = t / 16u;
-  var sum: array<vec4<f32>, 16>;
+  let tx = t % 8u;
+  let ty = t / 8u;
+  var s00 = mat4x4<f32>();
+  var s01 = mat4x4<f32>();
+  var s10 = mat4x4<f32>();
+  var s11 = mat4x4<f32>();
   for (var unit = 0u; unit < (COLS + 31u) / 32u; unit++) {
     workgroupBarrier();
     load_tiles(group, t, unit);
     workgroupBarrier();
-    for (var quad = 0u; quad < 8u; quad++) {
-      var b: array<vec4<f32>, 4>;
-      for (var j = 0u; j < 4u; j++) {
-        b[j] = w_tile[quad * 64u + tx + 16u * j];
-      }
-      for (var i = 0u; i < 4u; i++) {
-        let a = x_tile[quad * 64u + ty + 16u * i];
-        for (var j = 0u; j < 4u; j++) {
-          sum[i * 4u + j] = fma(a, b[j], sum[i * 4u + j]);
-        }
-      }
+    for (var k = 0u; k < 512u; k += 16u) {
+      let a0 = x_tile[k + ty];
+      let a1 = x_tile[k + ty + 8u];
+      let b0 = w_tile[k + tx];
+      let b1 = w_tile[k + tx + 8u];
+      s00 += outer(a0, b0);
+      s01 += outer(a0, b1);
+      s10 += outer(a1, b0);
+      s11 += outer(a1, b1);
     }
   }
-  for (var i = 0u; i < 16u; i++) {
-    let row = group.y * 64u + ty + 16u * (i / 4u);
-    let n = group.x * 64u + tx + 16u * (i % 4u);
-    if (n < ROWS) {
-      let at = row * STRIDE + OFFSET + n;
-      y[at] = dot(sum[i], vec4<f32>(1.0)) + bias_at(OFFSET + n) + select(0.0, y[at], ADD);
-    }
-  }
+  let row = group.y * 64u + ty * 4u;
+  let n = group.x * 64u + tx * 4u;
+  store(row, n, s00);
+  store(row, n + 32u, s01);
+  store(row + 32u, n, s10);
+  store(row + 32u, n + 32u, s11);
 }

@@ -115,6 +115,10 @@ class Engine:
         """Start the next request from an empty cache."""
         self._cached = []
 
+    def assume(self, count: int) -> None:
+        """Take the cache as it is for that of `count` tokens 0, for measuring without a prefill."""
+        self._cached = [0] * count
+
     def check(self, ids: Sequence[int]) -> list[int]:
         """The ids as a list, or `RequestError` / `ContextFull` if they cannot be a prompt here."""
         if not ids:

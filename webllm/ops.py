@@ -366,11 +366,9 @@ def _attend_one(qkv: Tensor, heads: Heads, cache: Cache) -> Tensor:
         {"kv": cache.kind},
         HEADS=heads.heads,
         GROUP=group,
-        GROUP_QUADS=group * heads.dim // 4,
         SPLITS=splits,
         SCALE=heads.dim**-0.5,
-        WG=SPLIT,
-        SCORES=group * SPLIT,
+        SCRATCH=max(4 * SPLIT, 2 * heads.dim),
         **_cache_shape(heads, cache),
     )
     rec.dispatch(

@@ -26,18 +26,22 @@ fn high(word: u32) -> vec4<f32> {
 }
 
 // Sum of weights times inputs over the 32 columns of unit i, whose inputs begin at quad `first`.
+// Written out: a loop over q's components would put q into memory.
 fn weight_dot(i: u32, first: u32) -> f32 {
   let q = weight_data[i];
+  let x0 = input_quad(first);
+  let x1 = input_quad(first + 1u);
+  let x2 = input_quad(first + 2u);
+  let x3 = input_quad(first + 3u);
+  let x4 = input_quad(first + 4u);
+  let x5 = input_quad(first + 5u);
+  let x6 = input_quad(first + 6u);
+  let x7 = input_quad(first + 7u);
+  let product = dot(low(q.x), x0) + dot(low(q.y), x1) + dot(low(q.z), x2) + dot(low(q.w), x3)
+    + dot(high(q.x), x4) + dot(high(q.y), x5) + dot(high(q.z), x6) + dot(high(q.w), x7);
+  let total = dot(x0 + x1 + x2 + x3 + x4 + x5 + x6 + x7, vec4<f32>(1.0));
   let scale = unpack2x16float(weight_scales[i]);
-  var product = 0.0;
-  var total = vec4<f32>();
-  for (var p = 0u; p < 4u; p++) {
-    let a = input_quad(first + p);
-    let b = input_quad(first + p + 4u);
-    product += dot(low(q[p]), a) + dot(high(q[p]), b);
-    total += a + b;
-  }
-  return scale.x * 16.0 * product + (scale.y - 16.0 * scale.x) * dot(total, vec4<f32>(1.0));
+  return scale.x * 16.0 * product + (scale.y - 16.0 * scale.x) * total;
 }
 
 // The weights of unit i at quads p and p + 4.

@@ -11,16 +11,20 @@ fn weight_scale(i: u32) -> f32 {
   return select(pair.x, pair.y, (i & 1u) == 1u);
 }
 
+fn bytes(word: u32) -> vec4<f32> {
+  return vec4<f32>(unpack4xI8(word));
+}
+
 // Sum of weights times inputs over the 32 columns of unit i, whose inputs begin at quad `first`.
+// Written out: a loop over the components would put the vectors into memory.
 fn weight_dot(i: u32, first: u32) -> f32 {
   let at = (i / 16u) * 32u + i % 16u;
   let a = weight_data[at];
   let b = weight_data[at + 16u];
-  var product = 0.0;
-  for (var p = 0u; p < 4u; p++) {
-    product += dot(vec4<f32>(unpack4xI8(a[p])), input_quad(first + p));
-    product += dot(vec4<f32>(unpack4xI8(b[p])), input_quad(first + p + 4u));
-  }
+  let product = dot(bytes(a.x), input_quad(first)) + dot(bytes(a.y), input_quad(first + 1u))
+    + dot(bytes(a.z), input_quad(first + 2u)) + dot(bytes(a.w), input_quad(first + 3u))
+    + dot(bytes(b.x), input_quad(first + 4u)) + dot(bytes(b.y), input_quad(first + 5u))
+    + dot(bytes(b.z), input_quad(first + 6u)) + dot(bytes(b.w), input_quad(first + 7u));
   return weight_scale(i) * product;
 }
 
@@ -28,8 +32,5 @@ fn weight_dot(i: u32, first: u32) -> f32 {
 fn weight_quads(i: u32, p: u32) -> array<vec4<f32>, 2> {
   let at = (i / 16u) * 32u + i % 16u;
   let d = weight_scale(i);
-  return array<vec4<f32>, 2>(
-    d * vec4<f32>(unpack4xI8(weight_data[at][p])),
-    d * vec4<f32>(unpack4xI8(weight_data[at + 16u][p])),
-  );
+  return array<vec4<f32>, 2>(d * bytes(weight_data[at][p]), d * bytes(weight_data[at + 16u][p]));
 }

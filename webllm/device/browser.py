@@ -40,7 +40,7 @@ class BrowserDevice:
         self.limits: Mapping[str, int] = bridge.limits.to_py()
 
     @property
-    def bytes(self) -> int:
+    def gpu_bytes(self) -> int:
         """GPU bytes held by all loaded programs."""
         return int(self._bridge.bytes)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import sys
 import time
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from webllm.checkpoint import Source
 from webllm.device import AdapterInfo, Progress
@@ -27,7 +29,16 @@ _WANTED_LIMITS = (
 )
 _WANTED_FEATURES = ("timestamp-query",)
 
-Encoded = tuple[Any, Any, list[Any]]  # pipeline, bind group, grid
+
+
+class Encoded(NamedTuple):
+    """A dispatch ready to be encoded. The objects are kept because their handles do not keep them."""
+
+    pipeline: Any
+    group: Any
+    handles: tuple[Any, Any]
+    grid: list[Any]
+
 
 
 @dataclass
@@ -142,7 +153,7 @@ class NativeDevice:
         pipeline = loaded.pipelines[dispatch["pipeline"]]
         entries = [{"binding": n, "resource": {"buffer": loaded.buffers[b]}} for n, b in dispatch["buffers"]]
         group = self._device.create_bind_group(layout=pipeline.get_bind_group_layout(0), entries=entries)
-        return pipeline, group, dispatch["grid"]
+        return Encoded(pipeline, group, (pipeline._internal, group._internal), dispatch["grid"])
 
     async def _stream(
         self, loaded: NativeLoaded, uploads: list[dict[str, Any]], sources: Sequence[Source], on_progress: Progress
@@ -226,6 +237,7 @@ class NativeDevice:
         return staging
 
     async def _wait(self, loaded: NativeLoaded, staging: Any) -> bytes:
+        await asyncio.sleep(0)  # mapping blocks the thread: tasks that would interrupt get their turn here
         if staging is None:
             return b""
         with _device_errors("waiting for a step"):
@@ -252,15 +264,23 @@ class NativeDevice:
 
 
 def _encode(encoder: Any, dispatches: list[Encoded], rows: int, length: int) -> None:
-    """One compute pass; sizes that are not numbers get their value here."""
+    """One compute pass; sizes that are not numbers get their value here.
+
+    Calls the C functions under wgpu-py's methods, which cost several times as much (docs/log.md).
+    """
     values = {"rows": rows, "length": length}
     compute = encoder.begin_compute_pass()
-    for pipeline, group, grid in dispatches:
-        sizes = [size if isinstance(size, int) else -(-values[size[0]] // size[1]) for size in grid]
-        if 0 not in sizes:
-            compute.set_pipeline(pipeline)
-            compute.set_bind_group(0, group)
-            compute.dispatch_workgroups(*sizes)
+    library = sys.modules[type(compute).__module__]
+    handle, null = compute._internal, library.ffi.NULL
+    set_pipeline = library.lib.wgpuComputePassEncoderSetPipeline
+    set_bind_group = library.lib.wgpuComputePassEncoderSetBindGroup
+    dispatch_workgroups = library.lib.wgpuComputePassEncoderDispatchWorkgroups
+    for _, _, (pipeline, group), grid in dispatches:
+        x, y, z = (size if isinstance(size, int) else -(-values[size[0]] // size[1]) for size in grid)
+        if x and y and z:
+            set_pipeline(handle, pipeline)
+            set_bind_group(handle, 0, group, 0, null)
+            dispatch_workgroups(handle, x, y, z)
     compute.end()
 
 

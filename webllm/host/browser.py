@@ -1,4 +1,4 @@
-"""Files and the tokenizer library in the browser: what lies in JavaScript, as Python sees it.
+"""In the browser: the GPU, files and the tokenizer library, all of which lie in JavaScript.
 
 The worker hands the JavaScript side over as the global `webllmHost`.
 """
@@ -11,8 +11,12 @@ from typing import Any
 import js
 from pyodide.ffi import JsException
 
+from webllm.device import Progress
 from webllm.device.browser import bridge_errors
+from webllm.device.browser import open_browser_device as open_device
 from webllm.errors import BadModel
+
+__all__ = ["BrowserSource", "encoder", "open_device", "open_source"]
 
 
 class BrowserSource:
@@ -34,22 +38,21 @@ class BrowserSource:
         self.js.close()
 
 
-async def open_source(location: Any) -> BrowserSource:
-    """Open a model file: a URL, or a `File` that the user picked.
+async def open_source(location: Any, on_progress: Progress | None = None) -> BrowserSource:
+    """See `Host.open_source`. A file that the worker has begun to fetch is taken over.
 
-    A file that the worker has begun to fetch is taken over. Raises `ModelNotFound` or `FetchError`,
-    naming URL and status.
+    Raises `ModelNotFound` or `FetchError`, naming URL and status.
     """
     with bridge_errors():
         return BrowserSource(await js.webllmHost.openSource(location))
 
 
-def js_encoder(tokenizer_json: str) -> Callable[[str], list[int]]:
+def encoder(tokenizer_json: str) -> Callable[[str], list[int]]:
     """A function from text to ids over `@huggingface/tokenizers`, without special tokens.
 
     Raises `BadModel` if the library refuses the vocabulary.
 
-    js_encoder(text_of_tokenizer_json)("Hello")  # [19556]
+    encoder(text_of_tokenizer_json)("Hello")  # [19556]
     """
     try:
         encode_text = js.webllmHost.createEncoder(tokenizer_json)
@@ -57,7 +60,6 @@ def js_encoder(tokenizer_json: str) -> Callable[[str], list[int]]:
         raise BadModel(f"the model's vocabulary makes no tokenizer: {error.message}") from error
 
     def encode(text: str) -> list[int]:
-        array = encode_text(text)
-        return array.to_py().tolist() if text else []  # type: ignore[no-any-return]
+        return list(encode_text(text).to_py()) if text else []
 
     return encode

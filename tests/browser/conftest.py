@@ -1,0 +1,86 @@
+"""Browser tests drive the page in Chromium, from the built wheel, on SwiftShader: no GPU is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from webllm.demo import browser_flags, find_browser
+from webllm.pull import cached
+from webllm.site import Parts, build_site
+from webllm.static_server import Request, serve_in_thread
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
+SMOLLM2 = "smollm2-135m-instruct"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """pytest-base-url, which pytest-playwright brings, declares its fixture in a way that pytest 9 warns of."""
+    config.addinivalue_line("filterwarnings", "ignore:Session-scoped fixtures defined as instance methods")
+
+
+@pytest.fixture(scope="session")
+def smollm2_file() -> Path:
+    """The default model's file, which `make model` fetches."""
+    path = cached(SMOLLM2)
+    if path is None:
+        pytest.fail(f"{SMOLLM2} is not in the cache folder: run `make model` (or `webllm pull {SMOLLM2}`)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden() -> list[dict[str, Any]]:
+    """What transformers in float32 says about the default model: see tests/data/README.md."""
+    cases: list[dict[str, Any]] = json.loads((DATA / f"{SMOLLM2}.json").read_text(encoding="utf-8"))["cases"]
+    return cases
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory, smollm2_file) -> Path:
+    """The site as it is published: page, kernels and Python out of a wheel built now."""
+    wheels = tmp_path_factory.mktemp("wheels")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    unpacked = tmp_path_factory.mktemp("unpacked")
+    zipfile.ZipFile(next(wheels.glob("webllm-*.whl"))).extractall(unpacked)
+    parts = Parts.find(ROOT)
+    for wheel in (path for path in parts.wheels.glob("*.whl") if not path.name.startswith("webllm-")):
+        shutil.copy(wheel, wheels)
+    parts = replace(parts, shell=unpacked / "webllm" / "_browser_shell", wheels=wheels)
+    return build_site(tmp_path_factory.mktemp("site"), model=smollm2_file, parts=parts)
+
+
+@pytest.fixture
+def own_site(site, tmp_path) -> Path:
+    """A copy of the site that a test may spoil."""
+    return Path(shutil.copytree(site, tmp_path / "site", copy_function=os.link))
+
+
+@pytest.fixture(scope="session")
+def requests_seen() -> list[Request]:
+    """What `url` was asked for."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def url(site, requests_seen) -> Iterator[str]:
+    """Address of the site; no slash at the end."""
+    with serve_in_thread(site, on_request=requests_seen.append) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args) -> dict[str, Any]:
+    """Chromium as the demo starts it: on the CPU, and no way off this machine."""
+    return {**browser_type_launch_args, "executable_path": find_browser(), "args": browser_flags(gpu=False)}

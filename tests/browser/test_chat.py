@@ -1,0 +1,83 @@
+"""The default model in Chromium, through `window.webllm`: the token ids of transformers in float32."""
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+CAPITAL, POEM, FRUITS = range(3)  # the golden file's cases, the first ends by itself after 8 tokens
+
+
+@pytest.fixture(scope="module")
+def page(browser, url):
+    """A page with a loaded model in `llm`, for all tests of this module."""
+    page = browser.new_page()
+    page.goto(f"{url}/?model=")  # the chat page, without a model of its own
+    page.evaluate(
+        """async (name) => {
+            window.progress = [];
+            window.llm = await webllm.load(name, {context: 512, exact: true, onProgress: (p) => progress.push(p)});
+        }""",
+        "smollm2-135m-instruct",
+    )
+    yield page
+    page.close()
+
+
+def generate(page, ids, max_tokens):
+    return page.evaluate("([ids, n]) => llm.generate(ids, n)", [ids, max_tokens])
+
+
+def test_the_first_case_is_equal_to_its_end(page, golden):
+    case = golden[CAPITAL]
+    assert generate(page, case["prompt_ids"], 64) == case["greedy_ids"]
+
+
+@pytest.mark.parametrize("number", [POEM, FRUITS])
+def test_eight_tokens_of_the_other_cases_are_equal(page, golden, number):
+    case = golden[number]
+    assert generate(page, case["prompt_ids"], 8) == case["greedy_ids"][:8]
+
+
+def test_the_model_was_fetched_once_header_and_weights_together(page, requests_seen):
+    fetched = [request for request in requests_seen if request.path.endswith(".gguf")]
+    assert [request.range for request in fetched] == ["bytes=0-"]
+
+
+def test_progress_counts_bytes_up_to_all_of_them(page):
+    progress = page.evaluate("progress")
+    loaded = [p["loaded"] for p in progress]
+    assert loaded == sorted(loaded)
+    assert progress[-1]["loaded"] == progress[-1]["total"] > 90_000_000
+    assert progress[-1]["tensors"] == 272
+
+
+def test_a_stream_can_be_interrupted_and_says_so(page, golden):
+    chunks = page.evaluate(
+        """async (prompt) => {
+            const chunks = [];
+            const messages = [{role: "user", content: prompt}];
+            for await (const chunk of llm.chat.completions.create({messages, stream: true})) {
+                chunks.push(chunk);
+                if (chunks.length === 3) llm.interrupt();
+            }
+            return chunks;
+        }""",
+        golden[POEM]["prompt"],
+    )
+    assert chunks[-1]["choices"][0]["finish_reason"] == "abort"
+    assert chunks[-1]["usage"]["completion_tokens"] < 8
+    text = "".join(chunk["choices"][0]["delta"]["content"] or "" for chunk in chunks)
+    assert text and golden[POEM]["greedy_text"].startswith(text)
+
+
+def test_a_request_that_is_refused_leaves_the_model_usable(page, golden):
+    error = page.evaluate("llm.chat.completions.create({messages: []}).catch(({name, message}) => [name, message])")
+    assert error[0] == "RequestError"
+    error = page.evaluate("llm.generate(Array(600).fill(1), 1).catch(({name, message}) => [name, message])")
+    assert error[0] == "ContextFull" and "context=" in error[1]
+    case = golden[CAPITAL]
+    assert generate(page, case["prompt_ids"], 2) == case["greedy_ids"][:2]
+
+
+def test_after_close_the_model_says_that_it_is_closed(page):
+    assert page.evaluate("llm.close().then(() => llm.generate([1], 1)).catch(({name}) => name)") == "Closed"

@@ -1,0 +1,55 @@
+"""A whole conversation on the chat page, and Chromium's own log of where it connected."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from webllm.demo import browser_flags, requests_elsewhere
+
+pytestmark = pytest.mark.browser
+
+MINUTE = 60_000  # milliseconds
+
+
+@pytest.fixture
+def logged(browser_type, browser_type_launch_args, tmp_path):
+    """A browser of its own, and a function that ends it and gives what it asked for elsewhere."""
+    netlog = tmp_path / "netlog.json"
+    browser = browser_type.launch(**{**browser_type_launch_args, "args": browser_flags(netlog, gpu=False)})
+
+    def close():
+        browser.close()
+        return requests_elsewhere(netlog.read_text(encoding="utf-8"))
+
+    yield browser, close
+    browser.close()
+
+
+def test_the_page_answers_as_transformers_does_and_no_request_leaves_the_machine(logged, url, golden):
+    browser, close = logged
+    page = browser.new_page()
+    page.goto(f"{url}/?model=smollm2-135m-instruct")
+    page.wait_for_function("document.body.dataset.state !== 'loading'", timeout=4 * MINUTE)
+    assert page.locator("body").get_attribute("data-state") == "ready", page.get_by_role("alert").inner_text()
+    expect(page.locator("#notice")).to_contain_text("processor")  # SwiftShader is no GPU, and the page says so
+
+    box = page.get_by_role("textbox")
+    box.fill(golden[0]["prompt"])
+    box.press("Enter")
+    page.wait_for_function("document.body.dataset.state !== 'generating'", timeout=8 * MINUTE)
+    answer = page.locator('[data-role="assistant"]').last
+    assert answer.text_content() == golden[0]["greedy_text"].removesuffix("<|im_end|>")
+    assert re.search(r"8 tokens · [\d.]+ tokens/s", page.locator("#stats").inner_text())
+    assert close() == []
+
+
+def test_a_request_elsewhere_would_have_been_seen(logged, url):
+    browser, close = logged
+    page = browser.new_page()
+    page.goto(f"{url}/?model=")
+    page.evaluate("""new Promise((resolve) => {
+        const code = "fetch('https://example.org/x').catch(() => postMessage(0))";
+        new Worker(URL.createObjectURL(new Blob([code]))).onmessage = resolve;
+    })""")
+    assert close() == ["https://example.org/x"]

@@ -1,0 +1,52 @@
+"""stories260K, a llama2.c model of 260 thousand weights: another converter's file gives the same story."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+import webllm
+from tests.models.conftest import DATA
+from tests.models.llama2c import BOS, EOS, convert
+from webllm import LLM
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+STORIES = DATA / "stories260K"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stories(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LLM]:
+    path = tmp_path_factory.mktemp("stories") / "stories260K.gguf"
+    convert(STORIES / "stories260K.bin", STORIES / "tok512.bin", path)
+    async with await webllm.load(path, exact=True) as loaded:
+        yield loaded
+
+
+async def test_the_story_is_llama2c_s_byte_for_byte(stories: LLM) -> None:
+    """The prompt is the beginning-of-sequence token alone; 200 greedy steps follow."""
+    ids = [i async for i in stories.generate([BOS], max_tokens=200)]
+    assert len(ids) == 200
+    assert stories.tokenizer.decode(ids).encode() == (STORIES / "golden.txt").read_bytes()
+
+
+async def test_the_story_goes_on_when_its_beginning_is_the_prompt(stories: LLM) -> None:
+    """Cut within the story and read back as text, the prompt goes through prefill instead of decode."""
+    golden = (STORIES / "golden.txt").read_text(encoding="utf-8")
+    beginning = golden[: golden.index("She said")].rstrip()
+    ids = stories.tokenizer.encode(beginning, special=True)
+    stories.engine.forget()
+    more = [i async for i in stories.generate(ids, max_tokens=20)]
+    assert golden.startswith(stories.tokenizer.decode([*ids, *more]))
+
+
+async def test_the_converted_vocabulary_has_its_ends(stories: LLM) -> None:
+    assert (stories.tokenizer.bos_id, stories.tokenizer.eos_id) == (BOS, EOS)
+    assert EOS in stories.checkpoint.stop_ids
+
+
+async def test_a_file_without_a_chat_template_says_so(stories: LLM) -> None:
+    with pytest.raises(webllm.errors.RequestError, match="no chat template"):
+        await stories.chat.completions.create([{"role": "user", "content": "Hi"}], temperature=0)

@@ -1,0 +1,87 @@
+"""What the page's worker calls. JSON crosses in both directions, so neither side keeps the other's objects alive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import webllm
+from webllm.api import LLM
+from webllm.errors import Closed, RequestError, WebLLMError
+
+OnEvent = Callable[[Any], None]
+
+_loaded: list[LLM] = []  # none or one: a worker holds one model
+
+
+async def call(method: str, arguments: str, on_event: Callable[[str], object]) -> str:
+    """Run a function of this module by name; `arguments` is a JSON object, as is each event.
+
+    Returns {"value"} or {"error": {"type", "message"}}, type being a class of `webllm.errors`.
+    """
+
+    def send(event: Any) -> None:
+        on_event(json.dumps(event))
+
+    try:
+        value = await _METHODS[method](send, **json.loads(arguments))
+    except WebLLMError as error:
+        return json.dumps({"error": {"type": type(error).__name__, "message": str(error)}})
+    return json.dumps({"value": value})
+
+
+async def load(on_progress: OnEvent, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Load the model of this worker; returns its name, adapter and context. See `webllm.load`."""
+    if _loaded:
+        raise RequestError(f"{_loaded[0].name} is loaded here already: close it first, or use another worker")
+    unknown = options.keys() - {"context", "kv", "exact", "adapter"}
+    if unknown:
+        raise RequestError(f"unknown option {', '.join(sorted(unknown))}; load() takes context, kv, exact, adapter")
+    llm = await webllm.load(model, on_progress=on_progress, **options)
+    _loaded.append(llm)
+    info = llm.device.info
+    adapter = {"name": info.name, "backend": info.backend, "software": info.software}
+    return {"model": llm.name, "adapter": adapter, "context": llm.context, "load_s": llm.load_s}
+
+
+async def generate(on_event: OnEvent, ids: Sequence[int], max_tokens: int | None = None) -> list[int]:
+    """Continue token ids greedily; a stop id ends the list and is part of it."""
+    return [token async for token in _current().generate(ids, max_tokens=max_tokens)]
+
+
+async def chat(on_chunk: OnEvent, messages: Any = (), stream: bool = False, **options: Any) -> dict[str, Any] | None:
+    """Answer a conversation, with OpenAI's names and shapes. stream: `on_chunk` gets the pieces."""
+    create = _current().chat.completions.create
+    if not stream:
+        return (await create(messages, stream=False, **options)).to_dict()
+    async for chunk in await create(messages, stream=True, **options):
+        on_chunk(chunk.to_dict())
+    return None
+
+
+async def interrupt(on_event: OnEvent) -> None:
+    """End the running request after the token that it is working on."""
+    _current().interrupt()
+
+
+async def stats(on_event: OnEvent) -> dict[str, Any]:
+    """Speeds of the last `generate`, memory and dispatches."""
+    return _current().stats()
+
+
+async def close(on_event: OnEvent) -> None:
+    """Free the model."""
+    while _loaded:
+        await _loaded.pop().close()
+
+
+def _current() -> LLM:
+    if not _loaded:
+        raise Closed("no model is loaded in this worker: load one first")
+    return _loaded[0]
+
+
+_METHODS: Mapping[str, Callable[..., Awaitable[Any]]] = {
+    f.__name__: f for f in (load, generate, chat, interrupt, stats, close)
+}

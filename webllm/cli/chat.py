@@ -1,0 +1,163 @@
+"""`webllm chat`: one answer, or a conversation in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from webllm.cli.options import Adapter, Context, Exact, Json, Kv, MaxTokens, Model
+from webllm.cli.output import emit, note, speed, write
+from webllm.cli.running import LoadOptions, loaded, on_ctrl_c, raise_interrupt, result_of, run
+from webllm.errors import RequestError
+
+if TYPE_CHECKING:
+    from webllm.api import LLM
+    from webllm.engine import Engine
+
+Messages = list[dict[str, str]]
+
+
+def chat(
+    model: Model,
+    prompt: Annotated[str | None, typer.Option(help="Ask this and end. Without it, a conversation begins.")] = None,
+    system: Annotated[str | None, typer.Option(help="The system message.", show_default="the template's own")] = None,
+    max_tokens: MaxTokens = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="0: always the likeliest token.", show_default="the model's own, or 1")
+    ] = None,
+    top_p: Annotated[float | None, typer.Option(min=0, max=1, help="Keep the likeliest tokens of this share.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=0, help="Keep this many of the likeliest tokens.")] = None,
+    min_p: Annotated[float | None, typer.Option(min=0, max=1, help="Drop tokens below this part of the best.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same answer.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Text that ends the answer; may be given again.")] = None,
+    context: Context = None,
+    kv: Kv = "f16",
+    adapter: Adapter = None,
+    exact: Exact = False,
+    as_json: Json = False,
+) -> None:
+    """Chat with a model.
+
+    Ctrl-C ends an answer; /exit or Ctrl-D ends the conversation.
+    """
+    if as_json and prompt is None:
+        raise typer.BadParameter("--json needs --prompt")
+    sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p, "seed": seed}
+    given: dict[str, Any] = {"max_tokens": max_tokens, "stop": stop or None, **sampling}
+    options = {name: value for name, value in given.items() if value is not None}
+    messages = [{"role": "system", "content": system}] if system is not None else []
+    load = LoadOptions(model, context, kv, adapter, exact)
+    run(_converse(load, messages, options) if prompt is None else _ask(load, messages, prompt, options, as_json))
+
+
+@dataclass
+class _Answer:
+    """An answer, filled while it comes."""
+
+    text: str = ""
+    finish_reason: str | None = None
+    tokens: int = 0
+    timing: dict[str, float] = field(default_factory=dict)
+
+
+async def _ask(load: LoadOptions, messages: Messages, prompt: str, options: dict[str, Any], as_json: bool) -> None:
+    """One question, one answer."""
+    messages = [*messages, {"role": "user", "content": prompt}]
+    async with loaded(load) as llm:
+        with _token_ids(llm.engine) as (prompt_ids, ids):
+            answer = await _answer(llm, messages, options, _nowhere if as_json else write)
+        if answer.finish_reason == "abort":
+            raise_interrupt(as_json)
+        result = result_of(llm, load.model, prompt_ids, ids, answer.timing)
+    emit(result | {"text": answer.text, "finish_reason": answer.finish_reason}, as_json, "")
+    if not as_json:
+        speed(answer.tokens, answer.timing)
+
+
+async def _converse(load: LoadOptions, messages: Messages, options: dict[str, Any]) -> None:
+    """Turns until the user has enough. A turn that fails or brings nothing is as if it had not been."""
+    with suppress(ImportError):
+        import_module("readline")  # editing and history for input()
+    async with loaded(load) as llm:
+        while (line := _read_line()) is not None:
+            turn = [*messages, {"role": "user", "content": line}]
+            try:
+                answer = await _answer(llm, turn, options, write)
+            except RequestError as error:
+                note(str(error))
+                continue
+            write("\n")
+            speed(answer.tokens, answer.timing)
+            if answer.text:
+                messages = [*turn, {"role": "assistant", "content": answer.text}]
+
+
+async def _answer(
+    llm: LLM, messages: Sequence[dict[str, str]], options: dict[str, Any], show: Callable[[str], None]
+) -> _Answer:
+    """Stream an answer to `show`. Ctrl-C ends it early."""
+    answer = _Answer()
+    with on_ctrl_c(llm.interrupt):
+        async for chunk in await llm.chat.completions.create(messages, stream=True, **options):
+            choice = chunk.choices[0]
+            answer.text += choice.delta.content or ""
+            show(choice.delta.content or "")
+            if chunk.usage:
+                answer.finish_reason, answer.tokens = choice.finish_reason, chunk.usage.completion_tokens
+                answer.timing = _timing(chunk.usage.extra)
+    return answer
+
+
+def _timing(extra: dict[str, float]) -> dict[str, float]:
+    return {
+        "ttft_s": extra["time_to_first_token_s"],
+        "prefill_tokens_per_s": extra["prefill_tokens_per_s"],
+        "decode_tokens_per_s": extra["decode_tokens_per_s"],
+    }
+
+
+def _nowhere(_: str) -> None:
+    """With --json the text comes whole, in the result."""
+
+
+def _read_line() -> str | None:
+    """The user's next message; None when there will be none."""
+    while True:
+        try:
+            line = input("> " if sys.stdin.isatty() else "").strip()
+        except EOFError:
+            return None
+        except KeyboardInterrupt:
+            if not sys.stdin.isatty():
+                raise
+            note("\n/exit or Ctrl-D ends the conversation")
+            continue
+        if line:
+            return None if line == "/exit" else line
+
+
+@contextmanager
+def _token_ids(engine: Engine) -> Iterator[tuple[list[int], list[int]]]:
+    """The ids of the prompt and of the answer of the request inside: the chat's own answer has only their number."""
+    prompt: list[int] = []
+    answer: list[int] = []
+    original = engine.generate
+
+    async def generate(ids: Sequence[int], *args: Any, **options: Any) -> AsyncIterator[int]:
+        prompt[:] = ids
+        async with aclosing(original(ids, *args, **options)) as tokens:  # type: ignore[type-var]
+            async for token in tokens:
+                answer.append(token)
+                yield token
+
+    engine.generate = generate  # type: ignore[method-assign]
+    try:
+        yield prompt, answer
+    finally:
+        del engine.generate

@@ -1,0 +1,55 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A short name, a .gguf file, a folder that holds one, or a URL.", show_default=False
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Context = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Positions of the KV cache.", show_default="the model's, up to 4096"),
+]
+Kv = Annotated[Literal["f16", "f32"], typer.Option(help="Numbers of the KV cache.")]
+Adapter = Annotated[str | None, typer.Option(metavar="SUBSTRING", help="Part of the name of the GPU to use.")]
+Exact = Annotated[bool, typer.Option("--exact", help="Forbid approximate kernels (int8 or f16 activations).")]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="At most so many new tokens.", show_default="until the context is full"),
+]
+Ids = Annotated[str | None, typer.Option(metavar="1,2,3", help="Token ids.")]
+IdsFile = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, readable=True, help="A file with token ids, or a JSON array of them."),
+]
+Quant = Annotated[
+    Literal["q4", "q4_1", "q8", "f16", "f32"], typer.Option(help="Quantisation that a config.json is given.")
+]
+
+
+def read_ids(ids: str | None, file: Path | None) -> list[int]:
+    """Token ids from whichever of the two options was given."""
+    if (ids is None) == (file is None):
+        raise typer.BadParameter("give one of --ids and --ids-file")
+    if file is None:
+        return numbers(ids or "", "--ids")
+    return numbers(
+        file.read_text(encoding="utf-8", errors="replace").strip().removeprefix("[").removesuffix("]"), "--ids-file"
+    )
+
+
+def numbers(text: str, option: str) -> list[int]:
+    """Whole numbers between commas or spaces."""
+    words = text.replace(",", " ").split()
+    try:
+        return [int(word) for word in words]
+    except ValueError as error:
+        raise typer.BadParameter(f"wanted whole numbers, as in 1,2,3; {error}", param_hint=option) from error

@@ -1,0 +1,88 @@
+"""`webllm plan`: what the GPU would be asked to do for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from webllm.cli.opening import open_checkpoint
+from webllm.cli.options import Context, Json, Kv, Quant
+from webllm.cli.output import emit, megabytes
+from webllm.cli.running import run
+from webllm.errors import RequestError
+
+if TYPE_CHECKING:
+    from webllm.checkpoint import Checkpoint
+    from webllm.ops import Limits
+
+
+def plan(
+    model: Annotated[str, typer.Argument(metavar="MODEL|config.json", help="A model, or only its configuration.")],
+    features: Annotated[
+        str, typer.Option(metavar="NAMES", help="The device's WebGPU features. No kernel needs one yet.")
+    ] = "",
+    limits: Annotated[
+        str, typer.Option(metavar="default|NAME=N,...", help="The device's WebGPU limits, over the guaranteed ones.")
+    ] = "default",
+    context: Context = None,
+    kv: Kv = "f16",
+    quant: Quant = "q4",
+    as_json: Json = False,
+) -> None:
+    """Show what the GPU would be asked to do for a model. Needs no GPU and no weights."""
+    result = run(_plan(model, quant, read_limits(limits), context, kv))
+    names = sorted(set(features.replace(",", " ").split()))
+    emit({"model": model, "features": names, **result}, as_json, _plan_text(result))
+
+
+def read_limits(text: str) -> Limits:
+    """`default`, or WebGPU's names with numbers; what is not named has the value that every device has."""
+    from webllm.ops import Limits
+
+    least = Limits()
+    values = {
+        "maxStorageBufferBindingSize": least.storage_binding,
+        "maxComputeWorkgroupStorageSize": least.workgroup_storage,
+        "maxComputeInvocationsPerWorkgroup": least.invocations,
+    }
+    for pair in text.replace(",", " ").split() if text != "default" else ():
+        name, _, value = pair.partition("=")
+        if name not in values or not value.isdecimal():
+            wanted = ", ".join(f"{known}=N" for known in values)
+            raise typer.BadParameter(f"wanted default or some of {wanted}; got {pair!r}", param_hint="--limits")
+        values[name] = int(value)
+    return Limits.of(values)
+
+
+async def _plan(model: str, quant: str, limits: Limits, context: int | None, kv: str) -> dict[str, Any]:
+    from webllm.describe import describe
+    from webllm.program import Settings, build
+
+    async with open_checkpoint(model, quant) as checkpoint:
+        settings = Settings(_positions(checkpoint, context), kv)
+        # The divisors that a file may carry change what is in the rotary table, not the plan.
+        scaling = checkpoint.config.get("rope_scaling") or {}
+        factors = (1.0,) * (checkpoint.config["head_dim"] // 2) if "factors" in scaling else ()
+        return {"context": settings.context, **describe(build(checkpoint, settings, limits, rope_factors=factors))}
+
+
+def _positions(checkpoint: Checkpoint, wanted: int | None) -> int:
+    """The size of the KV cache, as `webllm.load` would choose it."""
+    from webllm.api import DEFAULT_CONTEXT
+
+    most = int(checkpoint.config.get("max_position_embeddings", DEFAULT_CONTEXT))
+    if wanted is not None and wanted > most:
+        raise RequestError(f"context must be 1 to {most}, the positions that {checkpoint.name} knows; got {wanted}")
+    return wanted or min(most, DEFAULT_CONTEXT)
+
+
+def _plan_text(result: Mapping[str, Any]) -> str:
+    lines = []
+    for name, one in result["plans"].items():
+        counts = f"{one['dispatches']} dispatches, {one['dispatches_per_layer']} a layer"
+        lines.append(f"{name}: {counts}, reads {megabytes(one['bytes_read'])} of weights")
+        lines += [f"  {count:5}  {kernel}" for kernel, count in one["kernels"].items()]
+    parts = (f"  {name:8} {megabytes(size):>12}" for name, size in result["memory"].items())
+    return "\n".join([*lines, f"memory, with a context of {result['context']}:", *parts])

@@ -1,0 +1,81 @@
+"""A program as plain data for people and tests: dispatches, kernels, grids, bytes. No GPU is touched."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+from webllm.plan import Dispatch, Plan, Program
+
+_LAYER = re.compile(r"(?:model\.layers|[kv])\.(\d+)(?:\.|$)")
+_CACHE = re.compile(r"[kv]\.\d+")
+
+
+def describe(program: Program) -> dict[str, Any]:
+    """{"plans": {name: ...}, "memory": {...}}, as `webllm plan --json` prints it.
+
+    describe(build(checkpoint, Settings(4096), Limits()))["plans"]["decode"]["dispatches"]
+    """
+    plans = {name: describe_plan(program, plan) for name, plan in program.plans.items()}
+    return {"plans": plans, "memory": memory(program)}
+
+
+def describe_plan(program: Program, plan: Plan) -> dict[str, Any]:
+    """One plan: counts, the bytes of weights it reads, and every dispatch in order under "steps"."""
+    return {
+        "dispatches": len(plan.dispatches),
+        "dispatches_per_layer": max(dispatches_by_layer(program, plan).values(), default=0),
+        "kernels": dict(Counter(dispatch.kernel for dispatch in plan.dispatches)),
+        "bytes_read": bytes_read(program, plan),
+        "steps": [_step(program, dispatch) for dispatch in plan.dispatches],
+    }
+
+
+def bytes_read(program: Program, plan: Plan) -> int:
+    """Bytes of the weight buffers that the plan binds, each once however many dispatches bind it."""
+    bound = {number for dispatch in plan.dispatches for _, number in dispatch.buffers}
+    return sum(program.buffers[i].size for i in bound if program.buffers[i].kind == "weight")
+
+
+def dispatches_by_layer(program: Program, plan: Plan) -> Counter[int]:
+    """Layer -> its dispatches. One that binds scratch only belongs to the layer of the one before it."""
+    counts: Counter[int] = Counter()
+    layer: int | None = None
+    for dispatch in plan.dispatches:
+        bound = [program.buffers[number] for _, number in dispatch.buffers]
+        found = next((match for buffer in bound if (match := _LAYER.match(buffer.name))), None)
+        if found:
+            layer = int(found[1])
+        elif any(buffer.kind == "weight" for buffer in bound):
+            layer = None  # the embedding, the last norm or the LM head
+        if layer is not None:
+            counts[layer] += 1
+    return counts
+
+
+def memory(program: Program) -> dict[str, int]:
+    """GPU bytes once the model is loaded. total: with tables, logits and the like, which are "other"."""
+    held = [buffer for buffer in program.buffers if buffer.kind != "staging"]
+    parts = {
+        "weights": sum(buffer.size for buffer in held if buffer.kind == "weight"),
+        "kv": sum(buffer.size for buffer in held if _CACHE.fullmatch(buffer.name)),
+        "scratch": sum(buffer.size for buffer in held if buffer.kind == "scratch"),
+    }
+    total = sum(buffer.size for buffer in held)
+    return {**parts, "other": total - sum(parts.values()), "total": total}
+
+
+def _step(program: Program, dispatch: Dispatch) -> dict[str, Any]:
+    return {
+        "kernel": dispatch.kernel,
+        "variants": dict(dispatch.variants),
+        "grid": [size if isinstance(size, int) else str(size) for size in dispatch.grid],
+        "constants": dict(dispatch.constants),
+        "buffers": [_binding(program, name, number) for name, number in dispatch.buffers],
+    }
+
+
+def _binding(program: Program, name: str, number: int) -> dict[str, Any]:
+    buffer = program.buffers[number]
+    return {"binding": name, "number": number, "name": buffer.name, "bytes": buffer.size, "kind": buffer.kind}
