@@ -70,7 +70,8 @@ async function findAdapter(powerPreference) {
   await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
   const adapter = (await navigator.gpu.requestAdapter({ powerPreference })) ?? first;
   if (adapter) return adapter;
-  throw failure("NoAdapter", "WebGPU is there but gives no adapter: the GPU or its driver may be blocked; see chrome://gpu");
+  const reason = "the GPU or its driver may be blocked; see chrome://gpu";
+  throw failure("NoAdapter", `WebGPU is there but gives no adapter: ${reason}`);
 }
 
 function describe(adapter) {
@@ -100,7 +101,9 @@ export class Bridge {
     this.limits = plainLimits(device.limits);
     this.bytes = 0; // live on the GPU
     this.lost = device.lost.then(({ reason, message }) => message || reason);
-    this.lost.then((reason) => (this.#fault = failure("DeviceLost", `the GPU went away: ${reason}; load the model again`)));
+    this.lost.then((reason) => {
+      this.#fault = failure("DeviceLost", `the GPU went away: ${reason}; load the model again`);
+    });
     device.addEventListener("uncapturederror", ({ error }) => (this.#fault ??= asFailure(error)));
   }
 
@@ -222,7 +225,8 @@ export class Bridge {
       const launch = launchOf(this.#device, upload.dispatch, pipeline, program.buffers);
       for (const [row, rows] of pieces(upload)) {
         const size = upload.source < 0 ? 0 : rows * upload.rowBytes;
-        if (size) await this.#fill(raw, bytes.subarray(0, size), sources[upload.source], upload.offset + row * upload.rowBytes);
+        const offset = upload.offset + row * upload.rowBytes;
+        if (size) await this.#fill(raw, bytes.subarray(0, size), sources[upload.source], offset);
         this.#device.queue.writeBuffer(params, 0, new Uint32Array([row, rows, ...upload.params]));
         this.#encode([launch], rows, 0);
         await throttle.passed(size);

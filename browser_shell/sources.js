@@ -194,7 +194,8 @@ function place(url, response, offset) {
   }
   const length = Number(headers.get("Content-Length") ?? NaN);
   if (status === 206) {
-    const total = Number(/\/(\d+)$/.exec(headers.get("Content-Range") ?? "")?.[1] ?? offset + length); // CORS may hide it
+    const found = /\/(\d+)$/.exec(headers.get("Content-Range") ?? ""); // CORS may hide it
+    const total = found ? Number(found[1]) : offset + length;
     if (total > 0) return [offset, total];
   }
   if (status === 200 && length > 0) return [0, length];

@@ -38,8 +38,8 @@ export async function load(model, { onProgress, ...options } = {}) {
 export async function listModels() {
   const url = new URL("site.json", import.meta.url);
   const response = await fetch(url).catch(() => null);
-  if (!response?.ok) throw failure("FetchError", `${url}: a part of this page is missing on the server: upload the whole site`);
-  return (await response.json()).models;
+  if (response?.ok) return (await response.json()).models;
+  throw failure("FetchError", `${url}: a part of this page is missing on the server: upload the whole site`);
 }
 
 /** A loaded model. */
@@ -110,7 +110,8 @@ class WorkerClient {
   constructor() {
     this.#worker.onmessage = ({ data }) => this.#receive(data);
     this.#worker.onerror = ({ message }) => {
-      const what = message ? `stopped: ${message}` : "did not start: pyodide/ or vendor/ may be missing on the server, upload the whole site";
+      const missing = "pyodide/ or vendor/ may be missing on the server, upload the whole site";
+      const what = message ? `stopped: ${message}` : `did not start: ${missing}`;
       this.#end(failure("FetchError", `webllm's worker ${what}`));
     };
   }
