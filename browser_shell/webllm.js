@@ -34,6 +34,22 @@ export async function load(model, { onProgress, ...options } = {}) {
   }
 }
 
+/**
+ * Measure a model's shape with random weights on this machine's GPU, as `webllm bench --config` does.
+ *
+ * @param {{config: object, quant?: string, prompt_tokens?: number[], decode_tokens?: number, at_context?: number[],
+ *   repeats?: number}} request  config: the contents of a config.json
+ * @param {(what: string) => void} [onNote]  told what is being measured
+ */
+export async function bench(request, onNote) {
+  const worker = new WorkerClient();
+  try {
+    return { ...(await worker.call("bench", request, onNote)), browser: navigator.userAgent };
+  } finally {
+    worker.terminate();
+  }
+}
+
 /** What site.json lists: name -> {url, bytes}. */
 export async function listModels() {
   const url = new URL("site.json", import.meta.url);
@@ -155,4 +171,4 @@ async function locate(model) {
   throw failure("ModelNotFound", `no model "${model}" here; there are: ${known}. Or give the URL of a .gguf file`);
 }
 
-window.webllm = { load };
+window.webllm = { load, bench };

@@ -4,6 +4,8 @@
 
     llm = await webllm.load("smollm2-135m-instruct")
     answer = await llm.chat.completions.create([{"role": "user", "content": "Hi"}], temperature=0)
+
+Exceptions are in `webllm.errors`.
 """
 
 from __future__ import annotations

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import struct
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from webllm import host
 from webllm.chat import Chat, Completions
 from webllm.chat_template import ChatTemplate
-from webllm.checkpoint import Checkpoint, Source
+from webllm.checkpoint import Checkpoint
 from webllm.checkpoint.gguf import read_gguf
 from webllm.checkpoint.gguf_model import checkpoint_from_gguf
 from webllm.device import Device, Loaded, Progress
 from webllm.engine import Engine, Timing
 from webllm.errors import Closed, RequestError
 from webllm.ops import TILE, Limits
-from webllm.program import CHUNK, Settings, build
+from webllm.program import CHUNK, Settings, build, context_size, read_rope_factors
 from webllm.tokenizer import Tokenizer
 
-DEFAULT_CONTEXT = 4096
 AHEAD = 3  # decode steps in flight: hides the readback, costs at most so many steps after a stop
 
 
@@ -71,10 +69,10 @@ class LLM:
 
     def generate(
         self, ids: Sequence[int], *, max_tokens: int | None = None, ignore_eos: bool = False
-    ) -> AsyncIterator[int]:
+    ) -> AsyncGenerator[int, None]:
         """Continue token ids greedily; a stop id is included and ends the stream, unless `ignore_eos`.
 
-            async for token in llm.generate(llm.tokenizer.encode("Once upon"), max_tokens=32): ...
+        async for token in llm.generate(llm.tokenizer.encode("Once upon"), max_tokens=32): ...
         """
         if max_tokens is not None and max_tokens < 1:
             raise RequestError(f"max_tokens must be at least 1, got {max_tokens}")
@@ -157,7 +155,7 @@ async def load(
     source = await here.open_source(model, on_progress)
     try:
         checkpoint = checkpoint_from_gguf(await read_gguf(source), source)
-        context = _context(checkpoint, context)
+        context = context_size(checkpoint, context)
         device = await here.open_device(adapter)
     except BaseException:
         source.close()
@@ -183,8 +181,8 @@ async def _load_on(
     # A CPU that plays GPU takes seconds for a large chunk; a browser's watchdog allows about two.
     chunk = min(TILE if device.info.software else CHUNK, -(-settings.context // TILE) * TILE)
     settings = Settings(settings.context, settings.kv, chunk)
-    factors = await _rope_factors(checkpoint)
-    program = build(checkpoint, settings, Limits.of(device.limits), rope_factors=factors)
+    factors = await read_rope_factors(checkpoint)
+    program = build(checkpoint, settings, Limits.of(device.limits, device.info.software), rope_factors=factors)
     loaded = await device.load(program, checkpoint.sources, on_progress)
     engine = Engine(
         device,
@@ -195,23 +193,3 @@ async def _load_on(
         ahead=1 if device.info.software else AHEAD,
     )
     return LLM(name, checkpoint, device, loaded, engine, chat_template)
-
-
-def _context(checkpoint: Checkpoint, wanted: int | None) -> int:
-    most = int(checkpoint.config.get("max_position_embeddings", DEFAULT_CONTEXT))
-    if wanted is None:
-        return min(most, DEFAULT_CONTEXT)
-    if not 1 <= wanted <= most:
-        raise RequestError(f"context must be 1 to {most}, the positions that {checkpoint.name} knows; got {wanted}")
-    return wanted
-
-
-async def _rope_factors(checkpoint: Checkpoint) -> tuple[float, ...]:
-    """The frequency divisors that a GGUF carries as a tensor, if it does."""
-    name = (checkpoint.config.get("rope_scaling") or {}).get("factors")
-    if name is None:
-        return ()
-    tensor = checkpoint.tensors[name]
-    source: Source = checkpoint.sources[tensor.source]
-    data = await source.read(tensor.offset, tensor.nbytes)
-    return struct.unpack(f"<{tensor.nbytes // 4}f", data)

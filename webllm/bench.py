@@ -15,11 +15,12 @@ from statistics import median, quantiles
 from typing import Any
 
 from webllm.checkpoint import Checkpoint
+from webllm.describe import bytes_read
 from webllm.device import Device
 from webllm.engine import Engine
 from webllm.ops import TILE, Builder, Limits
 from webllm.plan import Dispatch, Plan, Program
-from webllm.program import CHUNK, Settings, build
+from webllm.program import CHUNK, Settings, build, read_rope_factors
 
 AHEAD = 4
 WARM_UP_S = 0.3  # GPUs idle at low clocks: without this numbers read up to three times too low
@@ -87,7 +88,12 @@ class _Timed:
 
 
 async def run(
-    device: Device, checkpoint: Checkpoint, request: Request, *, random: bool = True, note: Callable[[str], None] = lambda _: None
+    device: Device,
+    checkpoint: Checkpoint,
+    request: Request,
+    *,
+    random: bool = True,
+    note: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Measure and return one JSON-able object: see the fields in docs/performance.md.
 
@@ -99,9 +105,9 @@ async def run(
     context = request.needed()
     chunk = min(CHUNK, -(-context // TILE) * TILE)
     note("weights")
-    program = _with_parts(
-        build(checkpoint, Settings(context, request.kv, chunk), Limits.of(device.limits), random=random)
-    )
+    settings, limits = Settings(context, request.kv, chunk), Limits.of(device.limits, device.info.software)
+    factors = await read_rope_factors(checkpoint)
+    program = _with_parts(build(checkpoint, settings, limits, rope_factors=factors, random=random))
     timed = TimedDevice(device)
     loaded = await device.load(program, checkpoint.sources)
     vocab = int(checkpoint.config["vocab_size"])
@@ -115,7 +121,7 @@ async def run(
         results.append(await _decode(engine, timed, program, at, request, copy))
     note("parts")
     parts = await _part_times(device, loaded, max(request.at_context, default=1))
-    peak = getattr(device, "bytes", None)
+    peak = device.gpu_bytes
     device.unload(loaded)
     return {
         "config": dict(checkpoint.config),
@@ -135,7 +141,7 @@ async def copy_bandwidth(device: Device, size: int | None = None) -> float:
     """Bytes a second, read and written together, of the `copy` kernel on two buffers of `size` bytes."""
     if size is None:
         size = 8 << 20 if device.info.software else 128 << 20
-    builder = Builder(Limits.of(device.limits))
+    builder = Builder(Limits.of(device.limits, device.info.software))
     x, y = (builder.buffer(name, size, "state") for name in "xy")
     fence = builder.buffer("fence", 4, "state")
     vectors = size // 16
@@ -185,7 +191,7 @@ async def _decode(
         "at_context": at,
         **_summary(request.decode_tokens, runs, clock, program, "decode"),
     }
-    speed = bytes_read(program, "decode") * result["tokens_per_s_median"]
+    speed = bytes_read(program, program.plans["decode"]) * result["tokens_per_s_median"]
     return result | {"weight_gb_per_s": speed / 1e9, "fraction_of_copy": speed / copy}
 
 
@@ -212,12 +218,6 @@ async def _part_times(device: Device, loaded: Any, length: int) -> dict[str, flo
             fastest = min([await _seconds(work()) for _ in range(5)])
             times[name.removeprefix(PART)] = fastest * 1e3 / PART_REPEATS
     return times
-
-
-def bytes_read(program: Program, plan: str) -> int:
-    """Bytes of the weight buffers that a plan binds, each once."""
-    bound = {number for dispatch in program.plans[plan].dispatches for _, number in dispatch.buffers}
-    return sum(program.buffers[i].size for i in bound if program.buffers[i].kind == "weight")
 
 
 def _summary(tokens: int, runs: list[float], clock: Clock, program: Program, plan: str) -> dict[str, Any]:

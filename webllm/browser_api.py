@@ -65,6 +65,19 @@ async def interrupt(on_event: OnEvent) -> None:
     _current().interrupt()
 
 
+async def bench(on_note: OnEvent, config: Mapping[str, Any], quant: str = "q4", **request: Any) -> dict[str, Any]:
+    """Measure a model's shape with random weights; see `webllm.bench.Request` for what may be asked."""
+    from webllm import bench, host
+    from webllm.synthetic import checkpoint_from_config
+
+    device = await host.current().open_device()
+    try:
+        checkpoint = checkpoint_from_config(config, quant)
+        return await bench.run(device, checkpoint, bench.Request(**request), note=on_note) | {"quant": quant}
+    finally:
+        device.close()
+
+
 async def stats(on_event: OnEvent) -> dict[str, Any]:
     """Speeds of the last `generate`, memory and dispatches."""
     return _current().stats()
@@ -83,5 +96,5 @@ def _current() -> LLM:
 
 
 _METHODS: Mapping[str, Callable[..., Awaitable[Any]]] = {
-    f.__name__: f for f in (load, generate, chat, interrupt, stats, close)
+    f.__name__: f for f in (load, generate, chat, interrupt, bench, stats, close)
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal, overload
@@ -33,13 +33,27 @@ class _Answer:
     """An answer while it is being made."""
 
     model: str
+    prompt_ids: list[int]
+    show_ids: bool
+    ids: list[int] = field(default_factory=list)  # stop tokens included
+    shown: int = 0  # ids that a chunk has brought
     timing: Timing = field(default_factory=Timing)
     finish_reason: FinishReason = "length"
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def chunk(self, delta: Delta, finish_reason: FinishReason | None = None, usage: Usage | None = None) -> ChatCompletionChunk:
-        return ChatCompletionChunk(self.id, self.created, self.model, [ChunkChoice(delta, finish_reason)], usage)
+    def chunk(
+        self, delta: Delta, finish_reason: FinishReason | None = None, usage: Usage | None = None
+    ) -> ChatCompletionChunk:
+        choice = ChunkChoice(delta, finish_reason, token_ids=self.ids[self.shown :] if self.show_ids else None)
+        self.shown = len(self.ids)
+        prompt = self.prompt_ids if self.show_ids and delta.role else None
+        return ChatCompletionChunk(self.id, self.created, self.model, [choice], usage, prompt_token_ids=prompt)
+
+    def completion(self, text: str) -> ChatCompletion:
+        choice = Choice(Message(text), self.finish_reason, token_ids=self.ids if self.show_ids else None)
+        prompt = self.prompt_ids if self.show_ids else None
+        return ChatCompletion(self.id, self.created, self.model, [choice], self.usage(), prompt_token_ids=prompt)
 
     def usage(self) -> Usage:
         t = self.timing
@@ -74,7 +88,7 @@ class Completions:
     @overload
     async def create(
         self, messages: Messages, *, stream: Literal[True], **options: Any
-    ) -> AsyncIterator[ChatCompletionChunk]: ...
+    ) -> AsyncGenerator[ChatCompletionChunk, None]: ...
 
     async def create(
         self,
@@ -85,14 +99,16 @@ class Completions:
         temperature: float | None = None,
         stop: str | Sequence[str] | None = None,
         model: str | None = None,
+        return_token_ids: bool = False,
         **unknown: Any,
-    ) -> ChatCompletion | AsyncIterator[ChatCompletionChunk]:
+    ) -> ChatCompletion | AsyncGenerator[ChatCompletionChunk, None]:
         """Answer a conversation.
 
         messages: [{"role": "user", "content": "..."}], the whole conversation each time; what an
         earlier request left in the KV cache is not computed again. max_tokens: at most so many
         (default: until the context is full). temperature: 0, greedy. stop: strings that end the
-        answer and are not part of it. model: ignored, one is loaded.
+        answer and are not part of it. model: ignored, one is loaded. return_token_ids: the ids of
+        prompt and answer come with it.
 
         Raises `RequestError` or `ContextFull` before any GPU work; the chat so far is kept.
 
@@ -102,27 +118,27 @@ class Completions:
         _check(max_tokens, temperature, unknown)
         stops = [stop] if isinstance(stop, str) else list(stop or ())
         ids = self._engine.check(encode_chat(self._template, self._tokenizer, messages))
-        answer = _Answer(self._model)
-        pieces = self._pieces(answer, ids, max_tokens, stops)
-        if stream:
-            return self._stream(answer, pieces)
-        text = "".join([piece async for piece in pieces])
-        choice = Choice(Message(text), answer.finish_reason)
-        return ChatCompletion(answer.id, answer.created, answer.model, [choice], answer.usage())
+        answer = _Answer(self._model, ids, return_token_ids)
+        pieces = self._pieces(answer, max_tokens, stops)
+        return self._stream(answer, pieces) if stream else answer.completion("".join([text async for text in pieces]))
 
-    async def _stream(self, answer: _Answer, pieces: AsyncIterator[str]) -> AsyncIterator[ChatCompletionChunk]:
+    async def _stream(
+        self, answer: _Answer, pieces: AsyncGenerator[str, None]
+    ) -> AsyncGenerator[ChatCompletionChunk, None]:
         yield answer.chunk(Delta("", "assistant"))
-        async for piece in pieces:
-            yield answer.chunk(Delta(piece))
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield answer.chunk(Delta(piece))
         yield answer.chunk(Delta(), answer.finish_reason, answer.usage())
 
-    async def _pieces(
-        self, answer: _Answer, ids: list[int], max_tokens: int | None, stops: list[str]
-    ) -> AsyncIterator[str]:
+    async def _pieces(self, answer: _Answer, max_tokens: int | None, stops: list[str]) -> AsyncGenerator[str, None]:
         """The answer's text as it comes, without stop tokens and stop strings."""
         decoder, finder = self._tokenizer.stream(), StopFinder(stops)
-        async with aclosing(self._engine.generate(ids, max_tokens, self._stop_ids, answer.timing)) as tokens:
+        async with aclosing(
+            self._engine.generate(answer.prompt_ids, max_tokens, self._stop_ids, answer.timing)
+        ) as tokens:
             async for token in tokens:
+                answer.ids.append(token)
                 if token in self._stop_ids:
                     answer.finish_reason = "stop"
                     break
@@ -147,7 +163,8 @@ class Chat:
 def _check(max_tokens: int | None, temperature: float | None, unknown: Mapping[str, Any]) -> None:
     if unknown:
         raise RequestError(
-            f"unknown option {', '.join(unknown)}; create() takes messages, stream, max_tokens, temperature, stop, model"
+            f"unknown option {', '.join(unknown)}; "
+            "create() takes messages, stream, max_tokens, temperature, stop, model, return_token_ids"
         )
     if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 1):
         raise RequestError(f"max_tokens must be a whole number of at least 1, got {max_tokens!r}")

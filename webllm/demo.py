@@ -212,7 +212,7 @@ def _print_growing(page: Page) -> str:
     answer, deadline = "", time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < deadline:
         generating = page.evaluate("document.body.dataset.state") == "generating"
-        text = page.evaluate(f"{_LAST_ANSWER}?.innerText ?? ''")
+        text: str = page.evaluate(f"{_LAST_ANSWER}?.innerText ?? ''")
         print(text[len(answer) :], end="", flush=True)
         answer = text
         if not generating:

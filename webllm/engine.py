@@ -11,7 +11,7 @@ import asyncio
 import struct
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -46,7 +46,9 @@ class Engine:
     context: positions the cache holds. chunk: rows of a prefill step. ahead: decode steps in flight.
     """
 
-    def __init__(self, device: Device, loaded: Loaded, *, context: int, chunk: int, vocab_size: int, ahead: int) -> None:
+    def __init__(
+        self, device: Device, loaded: Loaded, *, context: int, chunk: int, vocab_size: int, ahead: int
+    ) -> None:
         self._device = device
         self._loaded = loaded
         self.context = context
@@ -63,7 +65,7 @@ class Engine:
         max_tokens: int | None = None,
         stop_ids: Collection[int] = (),
         timing: Timing | None = None,
-    ) -> AsyncIterator[int]:
+    ) -> AsyncGenerator[int, None]:
         """Yield the likeliest next tokens, up to and including a stop id.
 
         Ends after `max_tokens`, when the context is full, or after `interrupt()`. Raises
@@ -152,7 +154,7 @@ class Engine:
         while waiting:
             await waiting.popleft()
 
-    async def _decode(self, token: int, count: int) -> AsyncIterator[int]:
+    async def _decode(self, token: int, count: int) -> AsyncGenerator[int, None]:
         """Feed `token` after the cached ones and yield what follows, `count` times."""
         waiting: deque[Awaitable[bytes]] = deque()
         first = len(self._cached)

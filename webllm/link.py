@@ -71,9 +71,7 @@ def _dispatch(linked: Linked, pipelines: dict[tuple[Any, ...], int], dispatch: D
     }
 
 
-def _pipeline(
-    linked: Linked, pipelines: dict[tuple[Any, ...], int], dispatch: Dispatch, module: kernels.Module
-) -> int:
+def _pipeline(linked: Linked, pipelines: dict[tuple[Any, ...], int], dispatch: Dispatch, module: kernels.Module) -> int:
     key = (dispatch.kernel, dispatch.variants, dispatch.constants)
     if key not in pipelines:
         if module.code not in linked.modules:

@@ -33,11 +33,13 @@ def share_scratch(program: Program) -> Program:
 
 
 def lifetimes(plan: Plan) -> dict[int, tuple[int, int]]:
-    """Buffer number -> (first, last) dispatch that names it."""
+    """Buffer number -> (first, last) dispatch that names it. The result is read after them all."""
     lives: dict[int, tuple[int, int]] = {}
     for i, dispatch in enumerate(plan.dispatches):
         for _, buffer in dispatch.buffers:
             lives[buffer] = (lives.get(buffer, (i, i))[0], i)
+    if plan.result in lives:
+        lives[plan.result] = (lives[plan.result][0], len(plan.dispatches))
     return lives
 
 

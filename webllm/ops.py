@@ -24,15 +24,15 @@ class Limits:
 
     storage_binding: int = 128 << 20
     workgroup_storage: int = 16 << 10
-    invocations: int = 256
+    threads: int = 256  # of a matvec workgroup
 
     @classmethod
-    def of(cls, limits: Mapping[str, int]) -> Limits:
-        """From WebGPU's own names."""
+    def of(cls, limits: Mapping[str, int], software: bool = False) -> Limits:
+        """From WebGPU's own names. software: a CPU plays GPU, and many threads with barriers cost it most."""
         return cls(
             limits["maxStorageBufferBindingSize"],
             limits["maxComputeWorkgroupStorageSize"],
-            limits["maxComputeInvocationsPerWorkgroup"],
+            64 if software else limits["maxComputeInvocationsPerWorkgroup"],
         )
 
 
@@ -324,8 +324,9 @@ def _norm_first(x: Tensor, norm: Norm | None) -> tuple[Tensor, Norm | None]:
 
 
 def _matvec_threads(cols: int, limits: Limits) -> int:
-    """16 rows times as many units of 32 columns as there are, within the device's limit."""
-    return min(256, limits.invocations, -(-cols // 32) * 16)
+    """16 rows times the units of 32 columns, down to a power of two, within 512 and the device's limit."""
+    wanted = min(512, limits.threads, -(-cols // 32) * 16)
+    return 1 << (wanted.bit_length() - 1)
 
 
 def _matvec(

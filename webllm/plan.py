@@ -102,7 +102,10 @@ class Program:
 
     def index(self, name: str) -> int:
         """Number of the buffer called `name`."""
-        return next(i for i, buffer in enumerate(self.buffers) if buffer.name == name)
+        for i, buffer in enumerate(self.buffers):
+            if buffer.name == name:
+                return i
+        raise KeyError(f"no buffer {name!r} in the program")
 
     def bytes_by_kind(self) -> dict[str, int]:
         """Bytes of all buffers of each kind."""

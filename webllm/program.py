@@ -15,10 +15,11 @@ from webllm.checkpoint import Checkpoint
 from webllm.errors import RequestError, Unsupported
 from webllm.memory import share_scratch
 from webllm.ops import PAGE, RING, TILE, Builder, Cache, Heads, Limits, Recorder, Tensor
-from webllm.plan import PIECE_BYTES, Plan, Program, Upload
+from webllm.plan import PIECE_BYTES, Program, Upload
 from webllm.weights import Weights, random_uploads
 
 CHUNK = 512  # rows of a prefill step
+DEFAULT_CONTEXT = 4096
 KV_BYTES = {"f16": 2, "f32": 4}
 ROW_BYTES = 16  # token, position, sequence, emitted
 STEP_HEADER = 16
@@ -46,13 +47,38 @@ def architecture(checkpoint: Checkpoint) -> ModuleType:
     return import_module(f"webllm.models.{name}")
 
 
+def context_size(checkpoint: Checkpoint, wanted: int | None) -> int:
+    """Positions of the KV cache: `wanted`, or the model's own up to 4096. Raises `RequestError` beyond the model's."""
+    most = int(checkpoint.config.get("max_position_embeddings", DEFAULT_CONTEXT))
+    if wanted is None:
+        return min(most, DEFAULT_CONTEXT)
+    if not 1 <= wanted <= most:
+        raise RequestError(f"context must be 1 to {most}, the positions that {checkpoint.name} knows; got {wanted}")
+    return wanted
+
+
+async def read_rope_factors(checkpoint: Checkpoint) -> tuple[float, ...]:
+    """The frequency divisors that a GGUF carries as a tensor, if it does."""
+    name = (checkpoint.config.get("rope_scaling") or {}).get("factors")
+    if name is None:
+        return ()
+    tensor = checkpoint.tensors[name]
+    data = await checkpoint.sources[tensor.source].read(tensor.offset, tensor.nbytes)
+    return struct.unpack(f"<{tensor.nbytes // 4}f", data)
+
+
 def build(
-    checkpoint: Checkpoint, settings: Settings, limits: Limits, *, rope_factors: Sequence[float] = (), random: bool = False
+    checkpoint: Checkpoint,
+    settings: Settings,
+    limits: Limits,
+    *,
+    rope_factors: Sequence[float] = (),
+    random: bool = False,
 ) -> Program:
     """Record the program of a model.
 
-    random: weights are made up on the GPU instead of read. Raises a `ModelError` where tensors are
-    missing or contradict the configuration; no GPU is touched.
+    rope_factors: see `read_rope_factors`. random: weights are made up on the GPU instead of read. Raises a
+    `ModelError` where tensors are missing or contradict the configuration; no GPU is touched.
     """
     model = architecture(checkpoint)
     config = model.config_of(checkpoint.config)
@@ -97,7 +123,6 @@ def step_bytes(records: Sequence[tuple[int, int]], emitted: int = 0) -> bytes:
     """The step buffer's contents for (token, position) records of sequence 0."""
     header = struct.pack("<4I", len(records), 0, 0, 0)
     return header + b"".join(struct.pack("<4I", token, position, 0, emitted) for token, position in records)
-
 
 
 def _caches(

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 class StopFinder:
     """Passes text on until a stop string, and holds back what may be the beginning of one.
 
+    Of several stops the one that is whole first counts, so that it does not matter how the text is cut up.
+
     finder = StopFinder(["END"])
     finder.push("all of it E")  # "all of it "
     finder.push("ND and more")  # ""; finder.found == "END"
@@ -23,9 +25,9 @@ class StopFinder:
         if self.found is not None:
             return ""
         text = self._held + text
-        hits = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
+        hits = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if hits:
-            at, self.found = min(hits)
+            _, at, self.found = min(hits)
             self._held = ""
             return text[:at]
         held = max((_overlap(text, stop) for stop in self._stops), default=0)

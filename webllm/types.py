@@ -35,16 +35,17 @@ class Message(_Dict):
 
 @dataclass(frozen=True)
 class Choice(_Dict):
-    """One answer and why it ended."""
+    """One answer and why it ended. token_ids: with `return_token_ids`, stop tokens included."""
 
     message: Message
     finish_reason: FinishReason
     index: int = 0
+    token_ids: list[int] | None = None
 
 
 @dataclass(frozen=True)
 class ChatCompletion(_Dict):
-    """A whole answer."""
+    """A whole answer. prompt_token_ids: with `return_token_ids`."""
 
     id: str
     created: int
@@ -52,6 +53,7 @@ class ChatCompletion(_Dict):
     choices: list[Choice]
     usage: Usage
     object: str = "chat.completion"
+    prompt_token_ids: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,17 @@ class Delta(_Dict):
 
 @dataclass(frozen=True)
 class ChunkChoice(_Dict):
-    """A chunk's part of one answer; finish_reason is set in the last."""
+    """A chunk's part of one answer; finish_reason is set in the last. token_ids: those since the chunk before."""
 
     delta: Delta
     finish_reason: FinishReason | None = None
     index: int = 0
+    token_ids: list[int] | None = None
 
 
 @dataclass(frozen=True)
 class ChatCompletionChunk(_Dict):
-    """A piece of a streamed answer. usage: with the last one only."""
+    """A piece of a streamed answer. usage: with the last one only; prompt_token_ids: with the first only."""
 
     id: str
     created: int
@@ -81,3 +84,4 @@ class ChatCompletionChunk(_Dict):
     choices: list[ChunkChoice]
     usage: Usage | None = None
     object: str = "chat.completion.chunk"
+    prompt_token_ids: list[int] | None = None

@@ -6,6 +6,7 @@ says which bytes go through which import kernel, and the device streams them.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class Weights:
             parts: list[Part] = []
             first = 0
             for _, run in groupby(tensors, key=lambda t: t.dtype):
-                for piece in self._fit(list(run)):
+                for piece in self._fit(list(run), head_dim):
                     parts.append(self._part(piece, first, head_dim))
                     first += parts[-1].rows
             return Matrix(first, shape[1], tuple(parts))
@@ -97,7 +98,9 @@ class Weights:
         def make() -> Matrix:
             tensors = self._tensors((gate, up), (2 * shape[0], shape[1]), 2)
             if len({t.dtype for t in tensors}) > 1:
-                raise Unsupported(f"{gate} is {tensors[0].dtype} and {up} is {tensors[1].dtype}: wanted one type for both")
+                raise Unsupported(
+                    f"{gate} is {tensors[0].dtype} and {up} is {tensors[1].dtype}: wanted one type for both"
+                )
             rows = -(-shape[0] // 16) * 16
             part = self._empty_part(gate, tensors[0].dtype, 0, 2 * rows, shape[1])
             for i, tensor in enumerate(tensors):
@@ -140,11 +143,15 @@ class Weights:
             raise BadModel(f"{self._checkpoint.name}: wanted {[*shape]} in all by the configuration, got {came}")
         return tensors
 
-    def _fit(self, tensors: list[TensorInfo]) -> list[list[TensorInfo]]:
-        """Cut one large tensor by rows so that each part's data fits one binding."""
+    def _fit(self, tensors: list[TensorInfo], head_dim: int) -> list[list[TensorInfo]]:
+        """Cut one large tensor by rows so that each part's data fits one binding.
+
+        Between tiles, and between heads, whose rows may be reordered within a part only.
+        """
         rows, cols = sum(t.shape[0] for t in tensors), tensors[0].shape[1]
         unit = FORMATS[IMPORTS[tensors[0].dtype].format].unit_bytes
-        most = self._builder.limits.storage_binding // (-(-cols // 32) * unit) // 16 * 16
+        step = math.lcm(16, head_dim or 16)
+        most = self._builder.limits.storage_binding // (-(-cols // 32) * unit) // step * step
         if rows <= most:
             return [tensors]
         return [[_rows(t, at, min(at + most, t.shape[0]))] for t in tensors for at in range(0, t.shape[0], most)]

@@ -97,7 +97,13 @@ class Lab:
         return self.builder.buffer("step", len(self.constants["step"]), "state")
 
     def cache(
-        self, heads: Heads, context: int, records: list[tuple[int, int]], kind: str, frequencies: list[float], pages: list[int]
+        self,
+        heads: Heads,
+        context: int,
+        records: list[tuple[int, int]],
+        kind: str,
+        frequencies: list[float],
+        pages: list[int],
     ) -> Cache:
         """An empty cache whose pages lie in the order given."""
         size = len(pages) * 32 * heads.kv_heads * heads.dim * (2 if kind == "f16" else 4)

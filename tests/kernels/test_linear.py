@@ -83,7 +83,10 @@ def test_glu_gates_with_silu(device: Any, rng: Any, rows: int, width: int, dtype
 def test_parts_of_mixed_formats_make_one_matrix(device: Any, rng: Any) -> None:
     lab = Lab(device)
     x = rng.standard_normal((1, 64))
-    exact = [lab.add(n, rng.standard_normal((r, 64)), t) for n, r, t in [("q", 24, "Q4_1"), ("k", 8, "Q4_1"), ("v", 8, "Q8_0")]]
+    exact = [
+        lab.add(n, rng.standard_normal((r, 64)), t)
+        for n, r, t in [("q", 24, "Q4_1"), ("k", 8, "Q4_1"), ("v", 8, "Q8_0")]
+    ]
     w = lab.weights.matrix("q", "k", "v", shape=(40, 64))
     (got,) = lab.run((ops.linear(lab.tensor("x", x), w), np.float32))
     assert len(w.parts) == 2

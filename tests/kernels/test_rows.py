@@ -87,7 +87,9 @@ def test_random_weights_differ_and_their_scales_are_small(device: Any) -> None:
 
     async def read_all() -> list[bytes]:
         loaded = await device.load(program, [])
-        read = [await device.read(loaded, builder.buffers[b].name, builder.buffers[b].size) for b in (data, scales, ones)]
+        read = [
+            await device.read(loaded, builder.buffers[b].name, builder.buffers[b].size) for b in (data, scales, ones)
+        ]
         device.unload(loaded)
         return read
 

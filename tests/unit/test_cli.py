@@ -426,7 +426,7 @@ def test_chat_with_a_prompt_streams_one_answer(cli, plays, model_file):
 def test_chat_passes_on_the_options_that_were_given_and_no_others(failed, plays, model_file, monkeypatch):
     seen = []
 
-    async def create(self, messages, *, stream=False, **options):
+    async def create(self, messages, *, stream, return_token_ids, **options):
         seen.append(options)
         raise RequestError("seen")
 

@@ -13,21 +13,20 @@ PACKAGE = Path(__file__).parents[2] / "webllm"
 
 # Low to high. A name with a dot at its end stands for all modules of that package.
 RANKS = [
-    ["errors"],
-    ["types"],
+    ["errors", "types"],
     ["plan"],
     ["kernels", "memory", "link"],
-    ["checkpoint.", "tokenizer_json", "tokenizer", "chat_template", "catalog"],
+    ["checkpoint.", "tokenizer_json", "tokenizer", "chat_template", "stops", "catalog", "pull"],
     ["ops"],
     ["weights"],
     ["models."],
-    ["program"],
+    ["program", "synthetic", "describe"],
     ["engine"],
     ["device.", "host."],
     ["chat"],
     ["api"],
-    ["site", "static_server", "demo", "pull"],
-    ["cli"],
+    ["bench", "browser_api", "site", "static_server", "demo"],
+    ["cli."],
 ]
 BROWSER_ONLY = {"js", "pyodide", "pyodide_js"}
 

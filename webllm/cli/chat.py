@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +18,6 @@ from webllm.errors import RequestError
 
 if TYPE_CHECKING:
     from webllm.api import LLM
-    from webllm.engine import Engine
 
 Messages = list[dict[str, str]]
 
@@ -62,7 +61,8 @@ class _Answer:
 
     text: str = ""
     finish_reason: str | None = None
-    tokens: int = 0
+    prompt_ids: list[int] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
     timing: dict[str, float] = field(default_factory=dict)
 
 
@@ -70,14 +70,13 @@ async def _ask(load: LoadOptions, messages: Messages, prompt: str, options: dict
     """One question, one answer."""
     messages = [*messages, {"role": "user", "content": prompt}]
     async with loaded(load) as llm:
-        with _token_ids(llm.engine) as (prompt_ids, ids):
-            answer = await _answer(llm, messages, options, _nowhere if as_json else write)
+        answer = await _answer(llm, messages, options, _nowhere if as_json else write)
         if answer.finish_reason == "abort":
             raise_interrupt(as_json)
-        result = result_of(llm, load.model, prompt_ids, ids, answer.timing)
+        result = result_of(llm, load.model, answer.prompt_ids, answer.ids, answer.timing)
     emit(result | {"text": answer.text, "finish_reason": answer.finish_reason}, as_json, "")
     if not as_json:
-        speed(answer.tokens, answer.timing)
+        speed(len(answer.ids), answer.timing)
 
 
 async def _converse(load: LoadOptions, messages: Messages, options: dict[str, Any]) -> None:
@@ -93,7 +92,7 @@ async def _converse(load: LoadOptions, messages: Messages, options: dict[str, An
                 note(str(error))
                 continue
             write("\n")
-            speed(answer.tokens, answer.timing)
+            speed(len(answer.ids), answer.timing)
             if answer.text:
                 messages = [*turn, {"role": "assistant", "content": answer.text}]
 
@@ -104,12 +103,15 @@ async def _answer(
     """Stream an answer to `show`. Ctrl-C ends it early."""
     answer = _Answer()
     with on_ctrl_c(llm.interrupt):
-        async for chunk in await llm.chat.completions.create(messages, stream=True, **options):
+        stream = await llm.chat.completions.create(messages, stream=True, return_token_ids=True, **options)
+        async for chunk in stream:
             choice = chunk.choices[0]
+            answer.prompt_ids += chunk.prompt_token_ids or []
+            answer.ids += choice.token_ids or []
             answer.text += choice.delta.content or ""
             show(choice.delta.content or "")
             if chunk.usage:
-                answer.finish_reason, answer.tokens = choice.finish_reason, chunk.usage.completion_tokens
+                answer.finish_reason = choice.finish_reason
                 answer.timing = _timing(chunk.usage.extra)
     return answer
 
@@ -140,24 +142,3 @@ def _read_line() -> str | None:
             continue
         if line:
             return None if line == "/exit" else line
-
-
-@contextmanager
-def _token_ids(engine: Engine) -> Iterator[tuple[list[int], list[int]]]:
-    """The ids of the prompt and of the answer of the request inside: the chat's own answer has only their number."""
-    prompt: list[int] = []
-    answer: list[int] = []
-    original = engine.generate
-
-    async def generate(ids: Sequence[int], *args: Any, **options: Any) -> AsyncIterator[int]:
-        prompt[:] = ids
-        async with aclosing(original(ids, *args, **options)) as tokens:  # type: ignore[type-var]
-            async for token in tokens:
-                answer.append(token)
-                yield token
-
-    engine.generate = generate  # type: ignore[method-assign]
-    try:
-        yield prompt, answer
-    finally:
-        del engine.generate

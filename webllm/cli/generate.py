@@ -58,7 +58,7 @@ async def _continue(llm: LLM, prompt: list[int], max_tokens: int | None, ignore_
     ids = []
     decoder = llm.tokenizer.stream() if llm.checkpoint.vocabulary else None
     with on_ctrl_c(llm.interrupt):
-        async with aclosing(llm.generate(prompt, max_tokens=max_tokens, ignore_eos=ignore_eos)) as tokens:  # type: ignore[type-var]
+        async with aclosing(llm.generate(prompt, max_tokens=max_tokens, ignore_eos=ignore_eos)) as tokens:
             async for token in tokens:
                 ids.append(token)
                 if show:

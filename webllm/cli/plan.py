@@ -11,10 +11,8 @@ from webllm.cli.opening import open_checkpoint
 from webllm.cli.options import Context, Json, Kv, Quant
 from webllm.cli.output import emit, megabytes
 from webllm.cli.running import run
-from webllm.errors import RequestError
 
 if TYPE_CHECKING:
-    from webllm.checkpoint import Checkpoint
     from webllm.ops import Limits
 
 
@@ -45,7 +43,7 @@ def read_limits(text: str) -> Limits:
     values = {
         "maxStorageBufferBindingSize": least.storage_binding,
         "maxComputeWorkgroupStorageSize": least.workgroup_storage,
-        "maxComputeInvocationsPerWorkgroup": least.invocations,
+        "maxComputeInvocationsPerWorkgroup": least.threads,
     }
     for pair in text.replace(",", " ").split() if text != "default" else ():
         name, _, value = pair.partition("=")
@@ -58,24 +56,12 @@ def read_limits(text: str) -> Limits:
 
 async def _plan(model: str, quant: str, limits: Limits, context: int | None, kv: str) -> dict[str, Any]:
     from webllm.describe import describe
-    from webllm.program import Settings, build
+    from webllm.program import Settings, build, context_size, read_rope_factors
 
     async with open_checkpoint(model, quant) as checkpoint:
-        settings = Settings(_positions(checkpoint, context), kv)
-        # The divisors that a file may carry change what is in the rotary table, not the plan.
-        scaling = checkpoint.config.get("rope_scaling") or {}
-        factors = (1.0,) * (checkpoint.config["head_dim"] // 2) if "factors" in scaling else ()
+        settings = Settings(context_size(checkpoint, context), kv)
+        factors = await read_rope_factors(checkpoint)
         return {"context": settings.context, **describe(build(checkpoint, settings, limits, rope_factors=factors))}
-
-
-def _positions(checkpoint: Checkpoint, wanted: int | None) -> int:
-    """The size of the KV cache, as `webllm.load` would choose it."""
-    from webllm.api import DEFAULT_CONTEXT
-
-    most = int(checkpoint.config.get("max_position_embeddings", DEFAULT_CONTEXT))
-    if wanted is not None and wanted > most:
-        raise RequestError(f"context must be 1 to {most}, the positions that {checkpoint.name} knows; got {wanted}")
-    return wanted or min(most, DEFAULT_CONTEXT)
 
 
 def _plan_text(result: Mapping[str, Any]) -> str:

@@ -36,6 +36,11 @@ class Device(Protocol):
     features: frozenset[str]  # WebGPU's own names: "shader-f16", "subgroups", ...
     limits: Mapping[str, int]  # WebGPU's own names, in bytes or counts
 
+    @property
+    def gpu_bytes(self) -> int:
+        """GPU bytes held by all loaded programs."""
+        ...
+
     async def load(self, program: Program, sources: Sequence[Source], on_progress: Progress | None = None) -> Loaded:
         """Make buffers, compile kernels, stream the uploads through the import kernels, write constants.
 

@@ -19,16 +19,16 @@ from webllm.errors import Closed, DeviceError, NoAdapter, OutOfMemory, ShaderErr
 from webllm.link import link
 from webllm.plan import Program
 
-_WANTED_LIMITS = (
-    "max-buffer-size",
-    "max-storage-buffer-binding-size",
-    "max-compute-workgroup-storage-size",
-    "max-compute-invocations-per-workgroup",
-    "max-compute-workgroup-size-x",
-    "max-storage-buffers-per-shader-stage",
-)
+# The limits that matter here, with what every WebGPU device has.
+_DEFAULT_LIMITS = {
+    "max-buffer-size": 256 << 20,
+    "max-storage-buffer-binding-size": 128 << 20,
+    "max-compute-workgroup-storage-size": 16 << 10,
+    "max-compute-invocations-per-workgroup": 256,
+    "max-compute-workgroup-size-x": 256,
+    "max-storage-buffers-per-shader-stage": 8,
+}
 _WANTED_FEATURES = ("timestamp-query",)
-
 
 
 class Encoded(NamedTuple):
@@ -38,7 +38,6 @@ class Encoded(NamedTuple):
     group: Any
     handles: tuple[Any, Any]
     grid: list[Any]
-
 
 
 @dataclass
@@ -53,7 +52,7 @@ class NativeLoaded:
     staging: dict[int, list[Any]] = field(default_factory=dict)  # free readback buffers by size
 
     @property
-    def bytes(self) -> int:
+    def gpu_bytes(self) -> int:
         """GPU bytes held."""
         held = [*self.buffers, *(b for free in self.staging.values() for b in free)]
         return sum(buffer.size for buffer in held if buffer is not None)
@@ -65,14 +64,19 @@ class NativeDevice:
     default_limits: ask for nothing beyond what every WebGPU device has.
     """
 
-    def __init__(self, adapter: str | None = None, *, api: ModuleType | None = None, default_limits: bool = False) -> None:
+    def __init__(
+        self, adapter: str | None = None, *, api: ModuleType | None = None, default_limits: bool = False
+    ) -> None:
         if api is None:
             import wgpu
 
             api = wgpu
         self._api = api
         chosen = _choose(api, adapter)
-        limits = {} if default_limits else {k: chosen.limits[k] for k in _WANTED_LIMITS if k in chosen.limits}
+        # Named one by one: wgpu-py asks for all that the adapter has where a limit is not mentioned.
+        limits = (
+            _DEFAULT_LIMITS if default_limits else {k: chosen.limits[k] for k in _DEFAULT_LIMITS if k in chosen.limits}
+        )
         features = [] if default_limits else [f for f in _WANTED_FEATURES if f in chosen.features]
         self._device = chosen.request_device_sync(required_limits=limits, required_features=features)
         self._queue = self._device.queue
@@ -82,9 +86,9 @@ class NativeDevice:
         self._loaded: list[NativeLoaded] = []
 
     @property
-    def bytes(self) -> int:
+    def gpu_bytes(self) -> int:
         """GPU bytes held by all loaded programs."""
-        return sum(loaded.bytes for loaded in self._loaded)
+        return sum(loaded.gpu_bytes for loaded in self._loaded)
 
     async def load(
         self, program: Program, sources: Sequence[Source], on_progress: Progress | None = None
@@ -325,7 +329,9 @@ def _device_errors(doing: str) -> Iterator[None]:
     except Exception as error:
         kind = type(error).__name__
         if kind == "GPUOutOfMemoryError":
-            raise OutOfMemory(f"out of GPU memory while {doing}; load with a smaller context or a smaller model") from error
+            raise OutOfMemory(
+                f"out of GPU memory while {doing}; load with a smaller context or a smaller model"
+            ) from error
         if kind.startswith("GPU"):
             raise DeviceError(f"{doing}: {error}") from error
         raise

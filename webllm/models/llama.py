@@ -155,6 +155,7 @@ def qkv(config: Config, w: Weights, at: str, x: Tensor, cache: Cache) -> Tensor:
 
 
 def norm(config: Config, w: Weights, name: str) -> Norm:
+    """The weight called `name` of a root-mean-square norm, with the model's epsilon."""
     return Norm(w.vector(name, size=config.hidden_size), config.rms_norm_eps)
 
 
