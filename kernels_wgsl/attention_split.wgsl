@@ -29,6 +29,7 @@ var<workgroup> low_score: array<vec4<f32>, 128>;    // heads 0-3 of each positio
 var<workgroup> high_score: array<vec4<f32>, 128>;   // heads 4-7
 var<workgroup> low_reduce: array<vec4<f32>, 128>;
 var<workgroup> high_reduce: array<vec4<f32>, 128>;
+var<workgroup> page_at: array<u32, 4>;              // where this head's part of the split's pages begins
 
 fn four_dots(head: u32, quad: u32, k: vec4<f32>) -> vec4<f32> {
   let at = head * (HEAD_DIM / 4u) + quad;
@@ -40,8 +41,13 @@ fn four_dots(head: u32, quad: u32, k: vec4<f32>) -> vec4<f32> {
   );
 }
 
-fn score_position(row: Row, kv_head: u32, position: u32, t: u32) {
-  let at = kv_index(row.sequence, position, kv_head);
+// Index of the first quad of position p of the split.
+fn split_index(p: u32) -> u32 {
+  return page_at[p / 32u] + (p % 32u) * (HEAD_DIM / 4u);
+}
+
+fn score_position(t: u32) {
+  let at = split_index(t);
   var low = vec4<f32>();
   var high = vec4<f32>();
   for (var quad = 0u; quad < HEAD_DIM / 4u; quad += 2u) {
@@ -87,6 +93,15 @@ fn reduce_sum(t: u32) {
   workgroupBarrier();
 }
 
+// Weights of position p for four heads each; zero from the count on.
+fn low_at(p: u32) -> vec4<f32> {
+  return select(vec4<f32>(), low_score[p % WG], p < WG);
+}
+
+fn high_at(p: u32) -> vec4<f32> {
+  return select(vec4<f32>(), high_score[p % WG], p < WG);
+}
+
 // Adds up the threads that share a quad, and writes heads first .. first + 3.
 fn write_part(t: u32, first: u32, stat: u32, sum: mat4x4<f32>) {
   let quads = HEAD_DIM / 4u;
@@ -121,11 +136,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       scratch[i] = qkv[query + i];
     }
   }
+  if (t < 4u) {
+    page_at[t] = kv_index(row.sequence, first + 32u * t, kv_head);
+  }
   low_score[t] = vec4<f32>(-3.0e38);
   high_score[t] = vec4<f32>(-3.0e38);
   workgroupBarrier();
   if (t < count) {
-    score_position(row, kv_head, first + t, t);
+    score_position(t);
   }
   reduce_max(t);
   let low_most = low_reduce[0];
@@ -141,15 +159,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     stats[stat + t * SPLITS] = vec2<f32>(most, sum);
   }
 
-  // A thread sums one quad of V for all heads, over every (WG / quads)th position.
+  // A thread sums one quad of V for all heads, over every (WG / quads)th position, four at a time:
+  // their loads are under way together.
+  let lanes = WG / quads;
+  let quad = t % quads;
+  let last = count - 1u;
   var low = mat4x4<f32>();
   var high = mat4x4<f32>();
-  let threads = WG / quads * quads;
-  for (var p = t / quads; t < threads && p < count; p += WG / quads) {
-    let v = kv_unpack(v_cache[kv_index(row.sequence, first + p, kv_head) + t % quads]);
-    low += outer(low_score[p], v);
+  for (var p = t / quads; p < count && t < lanes * quads; p += 4u * lanes) {
+    let p1 = p + lanes;
+    let p2 = p1 + lanes;
+    let p3 = p2 + lanes;
+    let v0 = kv_unpack(v_cache[split_index(p) + quad]);
+    let v1 = kv_unpack(v_cache[split_index(min(p1, last)) + quad]);
+    let v2 = kv_unpack(v_cache[split_index(min(p2, last)) + quad]);
+    let v3 = kv_unpack(v_cache[split_index(min(p3, last)) + quad]);
+    low += outer(low_at(p), v0) + outer(low_at(p1), v1) + outer(low_at(p2), v2) + outer(low_at(p3), v3);
     if (GROUP > 4u) {
-      high += outer(high_score[p], v);
+      high += outer(high_at(p), v0) + outer(high_at(p1), v1) + outer(high_at(p2), v2) + outer(high_at(p3), v3);
     }
   }
   write_part(t, 0u, stat, low);

@@ -116,7 +116,7 @@ class Completions:
             answer.choices[0].message.content
         """
         _check(max_tokens, temperature, unknown)
-        stops = [stop] if isinstance(stop, str) else list(stop or ())
+        stops = _stops(stop)
         ids = self._engine.check(encode_chat(self._template, self._tokenizer, messages))
         answer = _Answer(self._model, ids, return_token_ids)
         pieces = self._pieces(answer, max_tokens, stops)
@@ -147,10 +147,11 @@ class Completions:
                 if finder.found is not None:
                     answer.finish_reason = "stop"
                     return
-        if text := finder.push(decoder.flush()) + finder.flush():
-            yield text
+        # Asked before anything else runs: a request that waited may begin now.
         if answer.finish_reason != "stop" and self._engine.was_interrupted:
             answer.finish_reason = "abort"
+        if text := finder.push(decoder.flush()) + finder.flush():
+            yield text
 
 
 class Chat:
@@ -170,3 +171,10 @@ def _check(max_tokens: int | None, temperature: float | None, unknown: Mapping[s
         raise RequestError(f"max_tokens must be a whole number of at least 1, got {max_tokens!r}")
     if temperature not in (None, 0):
         raise RequestError(f"temperature must be 0 (greedy) in this release, got {temperature!r}")
+
+
+def _stops(stop: str | Sequence[str] | None) -> list[str]:
+    stops = [stop] if isinstance(stop, str) else list(stop or ())
+    if not all(isinstance(text, str) for text in stops):
+        raise RequestError(f"stop must be a text or a list of texts, got {stop!r}")
+    return stops

@@ -12,6 +12,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Collection, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -81,21 +82,25 @@ class Engine:
             await self._prefill(ids, timing)
             if self._interrupted:
                 return
-            async for token in self._decode(ids[-1], count):
-                now = time.perf_counter()
-                if timing.completion_tokens == 0:
-                    timing.prefill_s, started = now - started, now
-                timing.completion_tokens += 1
-                timing.decode_s = now - started
-                yield token
-                if token in stop_ids or self._interrupted:
-                    return
+            async with aclosing(self._decode(ids[-1], count)) as tokens:
+                async for token in tokens:
+                    now = time.perf_counter()
+                    if timing.completion_tokens == 0:
+                        timing.prefill_s, started = now - started, now
+                    timing.completion_tokens += 1
+                    timing.decode_s = now - started
+                    yield token
+                    if token in stop_ids or self._interrupted:
+                        return
 
     async def logits(self, ids: Sequence[int]) -> bytes:
-        """Logits after the last of `ids`: f32[vocab_size]. Raises as `generate` does."""
+        """Logits after the last of `ids`: f32[vocab_size]. Raises as `generate` does, and when it is interrupted."""
         ids = self.check(ids)
         async with self._turn:
+            self._interrupted = False
             await self._prefill(ids, Timing())
+            if self._interrupted:
+                raise RequestError("interrupted before the whole prompt was read, so there are no logits of it")
             await self._step(ids[-1])
             return await self._device.read(self._loaded, "logits", 4 * self.vocab_size)
 
@@ -140,41 +145,65 @@ class Engine:
         common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self._cached, ids[:-1], strict=False)))
         self._cached = ids[:common]
         timing.prompt_tokens, timing.cached_tokens = len(ids), common
-        waiting: deque[Awaitable[bytes]] = deque()
-        for start in range(common, len(ids) - 1, self._chunk):
-            chunk = ids[start : min(start + self._chunk, len(ids) - 1)]
-            records = [(token, start + i) for i, token in enumerate(chunk)]
-            self._device.write(self._loaded, "step", step_bytes(records))
-            waiting.append(self._device.submit(self._loaded, "prefill", len(chunk), start + len(chunk)))
-            self._cached += chunk
-            if len(waiting) > 1:
-                await waiting.popleft()
-            if self._interrupted:
-                break
-        while waiting:
-            await waiting.popleft()
+        async with _InFlight() as steps:
+            for start in range(common, len(ids) - 1, self._chunk):
+                chunk = ids[start : min(start + self._chunk, len(ids) - 1)]
+                records = [(token, start + i) for i, token in enumerate(chunk)]
+                self._device.write(self._loaded, "step", step_bytes(records))
+                steps.add(self._device.submit(self._loaded, "prefill", len(chunk), start + len(chunk)), chunk)
+                if len(steps) > 1:
+                    _, done = await steps.oldest()
+                    self._cached += done
+                if self._interrupted:
+                    break
+            while len(steps):
+                _, done = await steps.oldest()
+                self._cached += done
 
     async def _decode(self, token: int, count: int) -> AsyncGenerator[int, None]:
         """Feed `token` after the cached ones and yield what follows, `count` times."""
-        waiting: deque[Awaitable[bytes]] = deque()
         first = len(self._cached)
         self._device.write(self._loaded, "step", step_bytes([(token, first)]))
         submitted = 0
-        try:
+        async with _InFlight() as steps:
             for number in range(count):
                 while submitted < min(count, number + self._ahead):
-                    waiting.append(self._device.submit(self._loaded, "decode", 1, first + submitted + 1))
+                    steps.add(self._device.submit(self._loaded, "decode", 1, first + submitted + 1))
                     submitted += 1
-                result = await waiting.popleft()
+                result, _ = await steps.oldest()
                 self._cached.append(token)
                 (token,) = struct.unpack_from("<I", result, 4 * (number % RING))
                 yield token
-        finally:
-            while waiting:
-                await waiting.popleft()
 
     async def _step(self, token: int) -> None:
         """One decode step whose token is not used."""
         self._device.write(self._loaded, "step", step_bytes([(token, len(self._cached))]))
         await self._device.submit(self._loaded, "decode", 1, len(self._cached) + 1)
         self._cached.append(token)
+
+
+class _InFlight:
+    """Steps that were submitted, oldest first. On the way out those nobody waited for are waited for.
+
+    A failure among these shows in the step that is awaited, or in the next request.
+    """
+
+    def __init__(self) -> None:
+        self._steps: deque[tuple[Awaitable[bytes], list[int]]] = deque()
+
+    def add(self, step: Awaitable[bytes], tokens: Sequence[int] = ()) -> None:
+        self._steps.append((step, list(tokens)))
+
+    async def oldest(self) -> tuple[bytes, list[int]]:
+        """The oldest step's result, and the tokens that were added with it."""
+        step, tokens = self._steps.popleft()
+        return await step, tokens
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    async def __aenter__(self) -> _InFlight:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(step for step, _ in self._steps), return_exceptions=True)

@@ -25,6 +25,7 @@ class Limits:
     storage_binding: int = 128 << 20
     workgroup_storage: int = 16 << 10
     threads: int = 256  # of a matvec workgroup
+    workgroups: int = 512  # that keep the whole GPU busy
 
     @classmethod
     def of(cls, limits: Mapping[str, int], software: bool = False) -> Limits:
@@ -33,6 +34,7 @@ class Limits:
             limits["maxStorageBufferBindingSize"],
             limits["maxComputeWorkgroupStorageSize"],
             64 if software else limits["maxComputeInvocationsPerWorkgroup"],
+            1 if software else cls.workgroups,
         )
 
 
@@ -316,17 +318,21 @@ def _norm_first(x: Tensor, norm: Norm | None) -> tuple[Tensor, Norm | None]:
     """Fold the norm into a matvec where the row fits in workgroup memory, otherwise record it first."""
     if norm is None:
         return x, None
-    threads = _matvec_threads(x.shape[1], x.rec.builder.limits)
-    staged = -(-x.shape[1] // 32) * 128 + threads * 12 + 64
-    if x.rec.rows == 1 and staged <= x.rec.builder.limits.workgroup_storage:
+    limits = x.rec.builder.limits
+    staged = -(-x.shape[1] // 32) * 128 + min(512, limits.threads) * 16
+    if x.rec.rows == 1 and staged <= limits.workgroup_storage:
         return x, norm
     return rms_norm(x, norm), None
 
 
-def _matvec_threads(cols: int, limits: Limits) -> int:
-    """16 rows times the units of 32 columns, down to a power of two, within 512 and the device's limit."""
-    wanted = min(512, limits.threads, -(-cols // 32) * 16)
-    return 1 << (wanted.bit_length() - 1)
+def _matvec_shape(rows: int, cols: int, limits: Limits) -> tuple[int, int]:
+    """(rows, threads) of a workgroup: few rows where there are few in all, and a unit of 32 columns a thread.
+
+    Threads are a power of two, which halving sums need.
+    """
+    per = next((per for per in (16, 8) if rows // per >= limits.workgroups), 4)
+    wanted = -(-cols // 32) * per
+    return per, min(512, limits.threads, 1 << (wanted - 1).bit_length())
 
 
 def _matvec(
@@ -338,13 +344,14 @@ def _matvec(
     norm: Norm | None,
     shape: dict[str, int],
 ) -> None:
-    constants: dict[str, float] = {**shape, "WG": _matvec_threads(x.shape[1], x.rec.builder.limits)}
+    per, threads = _matvec_shape(rows, x.shape[1], x.rec.builder.limits)
+    constants: dict[str, float] = {**shape, "PER": per, "WG": threads}
     variants["input"] = "plain"
     if norm is not None:
         variants["input"] = "rms_norm"
         buffers["norm_weight"] = norm.weight.buffer
         constants |= {"EPS": norm.eps, "QUADS": -(-x.shape[1] // 32) * 8}
-    x.rec.dispatch(kernel, buffers, (-(-rows // 16), x.shape[0], 1), variants, **constants)
+    x.rec.dispatch(kernel, buffers, (-(-rows // per), x.shape[0], 1), variants, **constants)
 
 
 def _cache_shape(heads: Heads, cache: Cache) -> dict[str, int]:

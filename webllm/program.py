@@ -58,11 +58,13 @@ def context_size(checkpoint: Checkpoint, wanted: int | None) -> int:
 
 
 async def read_rope_factors(checkpoint: Checkpoint) -> tuple[float, ...]:
-    """The frequency divisors that a GGUF carries as a tensor, if it does."""
+    """The frequency divisors that a GGUF carries as a tensor, if it does. Raises `Unsupported` unless it is F32."""
     name = (checkpoint.config.get("rope_scaling") or {}).get("factors")
     if name is None:
         return ()
     tensor = checkpoint.tensors[name]
+    if tensor.dtype != "F32":
+        raise Unsupported(f"{checkpoint.name}: {name} is {tensor.dtype}; wanted F32")
     data = await checkpoint.sources[tensor.source].read(tensor.offset, tensor.nbytes)
     return struct.unpack(f"<{tensor.nbytes // 4}f", data)
 

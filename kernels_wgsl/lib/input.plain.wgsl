@@ -3,8 +3,9 @@
 
 var<private> input_first: u32;
 
-fn input_load(row: u32, t: u32) {
+fn input_load(row: u32, t: u32) -> f32 {
   input_first = row * (COLS / 4u);
+  return 0.0;
 }
 
 fn input_quad(quad: u32) -> vec4<f32> {
@@ -15,6 +16,6 @@ fn input_quad(quad: u32) -> vec4<f32> {
   return x[input_first + quad];
 }
 
-fn input_scale() -> f32 {
+fn input_scale(squares: f32) -> f32 {
   return 1.0;
 }

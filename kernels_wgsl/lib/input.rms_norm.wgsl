@@ -8,11 +8,9 @@ override QUADS: u32;  // COLS / 4 rounded up to 8; a workgroup array takes a bar
 @group(0) @binding(2) var<storage, read> norm_weight: array<vec4<f32>>;
 
 var<workgroup> input_row: array<vec4<f32>, QUADS>;
-var<workgroup> input_squares: array<f32, WG>;
-var<workgroup> input_subtotals: array<f32, 16>;
 
-// Holds a barrier: call it in uniform control flow.
-fn input_load(row: u32, t: u32) {
+// Returns this thread's share of the row's sum of squares. Holds a barrier: call it in uniform control flow.
+fn input_load(row: u32, t: u32) -> f32 {
   var squares = 0.0;
   for (var quad = t; quad < QUADS; quad += WG) {
     var value = vec4<f32>();
@@ -23,26 +21,15 @@ fn input_load(row: u32, t: u32) {
     }
     input_row[quad] = value;
   }
-  input_squares[t] = squares;
   workgroupBarrier();
-  if (t < 16u) {
-    squares = 0.0;
-    for (var i = t; i < WG; i += 16u) {
-      squares += input_squares[i];
-    }
-    input_subtotals[t] = squares;
-  }
+  return squares;
 }
 
 fn input_quad(quad: u32) -> vec4<f32> {
   return input_row[quad];
 }
 
-// 1 / rms of the row. A barrier must lie between input_load and this.
-fn input_scale() -> f32 {
-  var squares = 0.0;
-  for (var i = 0u; i < 16u; i++) {
-    squares += input_subtotals[i];
-  }
+// What the products are multiplied with, from the sum of all that input_load returned: 1 / rms.
+fn input_scale(squares: f32) -> f32 {
   return inverseSqrt(squares / f32(COLS) + EPS);
 }

@@ -7,10 +7,13 @@ results back. Weights go through their import kernels, from bytes that the `gguf
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import Any
 
 import gguf
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from webllm.checkpoint import Checkpoint, TensorInfo
@@ -20,6 +23,7 @@ from webllm.program import rope_table, step_bytes
 from webllm.weights import Weights
 
 Array = NDArray[Any]
+Record = tuple[int, int]  # token, position
 
 
 class Bytes:
@@ -60,6 +64,7 @@ class Lab:
         self.builder = Builder(limits or Limits.of(device.limits))
         self.rec = Recorder(self.builder, rows)
         self.constants: dict[str, bytes] = {}
+        self._records: Sequence[Record] = [(0, 0)] * rows
         self._tensors: dict[str, TensorInfo] = {}
         self._data = b""
         raw = self.builder.buffer("raw", PIECE_BYTES + 4, "staging")
@@ -91,8 +96,9 @@ class Lab:
         self.add(name, values)
         return self.weights.vector(name, size=values.size)
 
-    def step(self, records: list[tuple[int, int]]) -> int:
-        """The step buffer with (token, position) records."""
+    def step(self, records: Sequence[Record]) -> int:
+        """The step buffer, with room for so many records."""
+        self._records = records
         self.constants["step"] = step_bytes(records)
         return self.builder.buffer("step", len(self.constants["step"]), "state")
 
@@ -100,7 +106,7 @@ class Lab:
         self,
         heads: Heads,
         context: int,
-        records: list[tuple[int, int]],
+        records: Sequence[Record],
         kind: str,
         frequencies: list[float],
         pages: list[int],
@@ -121,31 +127,49 @@ class Lab:
 
     def run(self, *outputs: tuple[Any, type]) -> list[Array]:
         """Run the plan once and read buffers: (tensor or buffer number, numpy type) each."""
-        return asyncio.run(self._run(outputs))
+        return self.sweep([self._records], *outputs)[0]
 
-    async def _run(self, outputs: tuple[tuple[Any, type], ...]) -> list[Array]:
+    def sweep(self, steps: Iterable[Sequence[Record]], *outputs: tuple[Any, type]) -> list[list[Array]]:
+        """The same for several steps, by the records of their rows. Kernels are compiled once."""
+        return asyncio.run(self._sweep(steps, outputs))
+
+    async def _sweep(
+        self, steps: Iterable[Sequence[Record]], outputs: tuple[tuple[Any, type], ...]
+    ) -> list[list[Array]]:
         buffers = tuple(self.builder.buffers)
         program = Program(buffers, {"step": self.rec.plan()}, tuple(self.weights.uploads), self.constants)
         loaded = await self.device.load(program, [Bytes(self._data)])
         try:
-            length = max((p + 1 for _, p in self._records()), default=1)
-            await self.device.submit(loaded, "step", self.rows, length)
-            return [await self._read(loaded, buffers, *output) for output in outputs]
+            return [await self._run(loaded, records, outputs) for records in steps]
         finally:
             self.device.unload(loaded)
 
-    def _records(self) -> list[tuple[int, int]]:
-        words = np.frombuffer(self.constants.get("step", b""), np.uint32)
-        return [(int(words[i]), int(words[i + 1])) for i in range(4, len(words), 4)]
+    async def _run(self, loaded: Any, records: Sequence[Record], outputs: tuple[tuple[Any, type], ...]) -> list[Array]:
+        if "step" in self.constants:
+            self.device.write(loaded, "step", step_bytes(records))
+        await self.device.submit(loaded, "step", len(records), max(position for _, position in records) + 1)
+        return [await self._read(loaded, *output) for output in outputs]
 
-    async def _read(self, loaded: Any, buffers: Any, what: Any, kind: type) -> Array:
-        buffer = buffers[what if isinstance(what, int) else what.buffer]
+    async def _read(self, loaded: Any, what: Any, kind: type) -> Array:
+        buffer = self.builder.buffers[what if isinstance(what, int) else what.buffer]
         data = await self.device.read(loaded, buffer.name, buffer.size)
         values = np.frombuffer(data, kind)
         if isinstance(what, int):
             return values
         count = int(np.prod(what.shape))
         return values[:count].reshape(what.shape)
+
+
+def each(*lists: Sequence[Any]) -> list[Any]:
+    """Parameters: all combinations, `slow` but for a few in which every value occurs.
+
+    SwiftShader takes 3 s to compile a tiled kernel, and each combination is another pipeline.
+    """
+    chosen = {tuple(i % len(values) for values in lists) for i in range(max(map(len, lists)))}
+    return [
+        pytest.param(*(v for _, v in pairs), marks=() if tuple(i for i, _ in pairs) in chosen else pytest.mark.slow)
+        for pairs in product(*map(enumerate, lists))
+    ]
 
 
 def nmse(got: Array, wanted: Array) -> float:

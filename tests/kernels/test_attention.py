@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.kernels.harness import Array, Lab, nmse
+from tests.kernels.harness import Array, Lab, Record, each, nmse
 from webllm import ops
 from webllm.ops import Cache, Heads
 
@@ -49,11 +49,14 @@ def from_pages(words: Array, heads: Heads, kind: str) -> Array:
 
 def make_cache(lab: Lab, heads: Heads, first: int, kind: str) -> tuple[Cache, Array]:
     frequencies = FREQUENCY ** np.arange(heads.dim // 2)
-    records = [(0, first + i) for i in range(lab.rows)]
-    return lab.cache(heads, CONTEXT, records, kind, list(frequencies), PAGES), frequencies
+    return lab.cache(heads, CONTEXT, rows_from(first, lab.rows), kind, list(frequencies), PAGES), frequencies
 
 
-SHAPES = [Heads(3, 3, 16), Heads(9, 3, 64), Heads(14, 2, 64), Heads(4, 2, 8), Heads(4, 1, 256), Heads(16, 1, 128)]
+SHAPES = [Heads(9, 3, 64), Heads(3, 3, 16), Heads(14, 2, 64), Heads(4, 2, 8), Heads(4, 1, 256), Heads(16, 1, 128)]
+
+
+def rows_from(first: int, rows: int) -> list[Record]:
+    return [(0, first + i) for i in range(rows)]
 
 
 @pytest.mark.parametrize("kind", ["f16", "f32"])
@@ -74,32 +77,34 @@ def test_rope_cache_rotates_and_stores(device: Any, rng: Any, heads: Heads, rows
     assert nmse(from_pages(v, heads, kind)[positions], x[:, h + heads.kv_heads :]) < tolerance
 
 
-@pytest.mark.parametrize("kind", ["f16", "f32"])
-@pytest.mark.parametrize(
-    ("rows", "first"), [(1, 0), (1, 1), (1, 127), (1, 128), (1, 399), (2, 0), (17, 0), (33, 200), (70, 330)]
-)
-@pytest.mark.parametrize("heads", SHAPES, ids=str)
-def test_attention_sees_every_position_up_to_its_own(
-    device: Any, rng: Any, heads: Heads, rows: int, first: int, kind: str
+def check_attention(
+    device: Any, rng: Any, heads: Heads, kind: str, steps: list[list[Record]], scale: float = 1
 ) -> None:
+    """One program for all steps, as in an answer. Beyond a row's own position the cache holds other numbers."""
+    rows = max(map(len, steps))
     lab = Lab(device, rows)
-    q = rng.standard_normal((rows, heads.heads + 2 * heads.kv_heads, heads.dim))
-    cache, _ = make_cache(lab, heads, first, kind)
+    q = scale * rng.standard_normal((rows, heads.heads + 2 * heads.kv_heads, heads.dim))
+    cache, _ = make_cache(lab, heads, 0, kind)
     size = np.float16 if kind == "f16" else np.float32
     k, v = (rng.standard_normal((CONTEXT, heads.kv_heads, heads.dim)).astype(size).astype(np.float64) for _ in "kv")
     lab.constants |= {"k": in_pages(k, kind), "v": in_pages(v, kind)}
-    (got,) = lab.run((ops.attention(lab.tensor("qkv", q.reshape(rows, -1)), heads, cache), np.float32))
-    wanted = attend(q[:, : heads.heads], k, v, np.arange(first, first + rows))
-    assert nmse(got, wanted) < 1e-7
+    output = ops.attention(lab.tensor("qkv", q.reshape(rows, -1)), heads, cache)
+    for step, (got,) in zip(steps, lab.sweep(steps, (output, np.float32)), strict=True):
+        positions = np.array([position for _, position in step])
+        assert nmse(got[: len(step)], attend(q[: len(step), : heads.heads], k, v, positions)) < 1e-7, step[0]
 
 
-def test_attention_survives_scores_that_overflow_a_plain_softmax(device: Any, rng: Any) -> None:
-    heads = Heads(2, 1, 16)
-    for rows, first in [(1, 300), (20, 280)]:
-        lab = Lab(device, rows)
-        q = 300 * rng.standard_normal((rows, 4, 16))
-        cache, _ = make_cache(lab, heads, first, "f32")
-        k, v = (rng.standard_normal((CONTEXT, 1, 16)).astype(np.float32).astype(np.float64) for _ in "kv")
-        lab.constants |= {"k": in_pages(k, "f32"), "v": in_pages(v, "f32")}
-        (got,) = lab.run((ops.attention(lab.tensor("qkv", q.reshape(rows, -1)), heads, cache), np.float32))
-        assert nmse(got, attend(q[:, :2], k, v, np.arange(first, first + rows))) < 1e-7
+@pytest.mark.parametrize(("heads", "kind"), each(SHAPES, ["f16", "f32"]), ids=str)
+def test_decode_attends_to_every_position_up_to_its_own(device: Any, rng: Any, heads: Heads, kind: str) -> None:
+    check_attention(device, rng, heads, kind, [rows_from(first, 1) for first in (0, 1, 127, 128, 399)])
+
+
+@pytest.mark.parametrize(("heads", "kind"), each(SHAPES, ["f16", "f32"]), ids=str)
+def test_prefill_attends_to_every_position_up_to_its_own(device: Any, rng: Any, heads: Heads, kind: str) -> None:
+    steps = [(0, 2), (0, 17), (200, 33), (330, 70), (0, 1), (399, 1)]
+    check_attention(device, rng, heads, kind, [rows_from(*step) for step in steps])
+
+
+@pytest.mark.parametrize(("first", "rows"), [(300, 1), (280, 20)])
+def test_attention_survives_scores_that_overflow_a_plain_softmax(device: Any, rng: Any, first: int, rows: int) -> None:
+    check_attention(device, rng, Heads(2, 1, 16), "f32", [rows_from(first, rows)], scale=300)

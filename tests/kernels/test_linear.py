@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.kernels.harness import Lab, nmse
+from tests.kernels.harness import Array, Lab, each, nmse
 from webllm import ops
 from webllm.ops import Limits, Norm
 from webllm.weights import IMPORTS
@@ -21,25 +21,39 @@ def test_every_tensor_type_is_tested_here() -> None:
     assert set(QUANTISED + DENSE) == set(IMPORTS)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 70])
+def rows_of(count: int) -> list[tuple[int, int]]:
+    return [(0, 0)] * count
+
+
+def check_linear(device: Any, rng: Any, dtype: str, shape: tuple[int, int], rows: list[int]) -> None:
+    """A matrix product for several numbers of rows; one row alone is recorded as decode."""
+    lab = Lab(device, max(rows))
+    x = rng.standard_normal((max(rows), shape[1]))
+    w, exact = lab.matrix("w", rng.standard_normal(shape), dtype)
+    y = ops.linear(lab.tensor("x", x, 128), w)
+    for count, (got,) in zip(rows, lab.sweep(map(rows_of, rows), (y, np.float32)), strict=True):
+        assert nmse(got[:count], x[:count] @ exact.T) < 1e-7
+
+
 @pytest.mark.parametrize("dtype", QUANTISED + DENSE)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_linear_multiplies_every_format(device: Any, rng: Any, rows: int, dtype: str, shape: tuple[int, int]) -> None:
-    lab = Lab(device, rows)
-    x = rng.standard_normal((rows, shape[1]))
-    w, exact = lab.matrix("w", rng.standard_normal(shape), dtype)
-    (got,) = lab.run((ops.linear(lab.tensor("x", x, 128), w), np.float32))
-    assert nmse(got, x @ exact.T) < 1e-7
+def test_matvec_multiplies_every_format(device: Any, rng: Any, dtype: str, shape: tuple[int, int]) -> None:
+    check_linear(device, rng, dtype, shape, [1])
 
 
-@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize(("dtype", "shape"), each(QUANTISED + DENSE, SHAPES))
+def test_matmul_multiplies_every_format(device: Any, rng: Any, dtype: str, shape: tuple[int, int]) -> None:
+    check_linear(device, rng, dtype, shape, [3, 70, 1])
+
+
 @pytest.mark.parametrize("cols", [4, 36, 172, 68])
-def test_dense_columns_need_not_fill_a_unit(device: Any, rng: Any, rows: int, cols: int) -> None:
-    lab = Lab(device, rows)
-    x = rng.standard_normal((rows, cols))
-    w, exact = lab.matrix("w", rng.standard_normal((20, cols)))
-    (got,) = lab.run((ops.linear(lab.tensor("x", x, 64), w), np.float32))
-    assert nmse(got, x @ exact.T) < 1e-7
+def test_matvec_columns_need_not_fill_a_unit(device: Any, rng: Any, cols: int) -> None:
+    check_linear(device, rng, "F32", (20, cols), [1])
+
+
+@pytest.mark.parametrize("cols", [4, 172])
+def test_matmul_columns_need_not_fill_a_unit(device: Any, rng: Any, cols: int) -> None:
+    check_linear(device, rng, "F32", (20, cols), [3])
 
 
 @pytest.mark.parametrize("rows", [1, 66])
@@ -53,31 +67,46 @@ def test_linear_adds_bias_and_residual_in_place(device: Any, rng: Any, rows: int
     assert nmse(got, x @ exact.T + bias + residual) < 1e-7
 
 
-@pytest.mark.parametrize("limits", [Limits(), Limits(workgroup_storage=512)], ids=["folded", "apart"])
-@pytest.mark.parametrize("rows", [1, 5])
+def normalised(x: Array, weight: Array) -> Array:
+    return x / np.sqrt(np.mean(x**2, axis=1, keepdims=True) + 1e-5) * weight
+
+
+@pytest.mark.parametrize(
+    ("rows", "limits"),
+    [(1, Limits()), (1, Limits(workgroup_storage=512)), (5, Limits())],
+    ids=["folded", "apart", "prefill"],
+)
 def test_linear_normalises_its_input(device: Any, rng: Any, rows: int, limits: Limits) -> None:
     lab = Lab(device, rows, limits)
     x, weight = rng.standard_normal((rows, 576)), rng.standard_normal(576)
     w, exact = lab.matrix("w", rng.standard_normal((24, 576)), "Q4_0")
     y = ops.linear(lab.tensor("x", x, 64), w, norm=Norm(lab.vector("n", weight), 1e-5))
     (got,) = lab.run((y, np.float32))
-    normal = x / np.sqrt(np.mean(x**2, axis=1, keepdims=True) + 1e-5) * weight
-    assert nmse(got, normal @ exact.T) < 1e-7
+    assert nmse(got, normalised(x, weight) @ exact.T) < 1e-7
 
 
-@pytest.mark.parametrize("rows", [1, 3, 65])
-@pytest.mark.parametrize("width", [16, 40, 172])
-@pytest.mark.parametrize("dtype", ["Q4_0", "Q4_1", "Q8_0", "F32"])
-def test_glu_gates_with_silu(device: Any, rng: Any, rows: int, width: int, dtype: str) -> None:
-    lab = Lab(device, rows)
-    x, weight = rng.standard_normal((rows, 64)), rng.standard_normal(64)
+def check_glu(device: Any, rng: Any, dtype: str, width: int, rows: list[int]) -> None:
+    lab = Lab(device, max(rows))
+    x, weight = rng.standard_normal((max(rows), 64)), rng.standard_normal(64)
     gate = lab.add("gate", rng.standard_normal((width, 64)), dtype)
     up = lab.add("up", rng.standard_normal((width, 64)), dtype)
     w = lab.weights.glu("gate", "up", (width, 64))
-    (got,) = lab.run((ops.glu(lab.tensor("x", x, 128), w, Norm(lab.vector("n", weight), 1e-5)), np.float32))
-    normal = x / np.sqrt(np.mean(x**2, axis=1, keepdims=True) + 1e-5) * weight
-    g, u = normal @ gate.T, normal @ up.T
-    assert nmse(got, g / (1 + np.exp(-g)) * u) < 1e-7
+    y = ops.glu(lab.tensor("x", x, 128), w, Norm(lab.vector("n", weight), 1e-5))
+    for count, (got,) in zip(rows, lab.sweep(map(rows_of, rows), (y, np.float32)), strict=True):
+        normal = normalised(x[:count], weight)
+        g, u = normal @ gate.T, normal @ up.T
+        assert nmse(got[:count], g / (1 + np.exp(-g)) * u) < 1e-7
+
+
+@pytest.mark.parametrize("width", [16, 40, 172])
+@pytest.mark.parametrize("dtype", QUANTISED + DENSE)
+def test_glu_gates_with_silu_in_decode(device: Any, rng: Any, width: int, dtype: str) -> None:
+    check_glu(device, rng, dtype, width, [1])
+
+
+@pytest.mark.parametrize(("dtype", "width"), each(["Q4_0", "Q8_0", "F32"], [172, 16, 40]))
+def test_glu_gates_with_silu_in_prefill(device: Any, rng: Any, width: int, dtype: str) -> None:
+    check_glu(device, rng, dtype, width, [3, 65])
 
 
 def test_parts_of_mixed_formats_make_one_matrix(device: Any, rng: Any) -> None:

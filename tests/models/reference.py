@@ -156,7 +156,7 @@ def _project(w: dict[str, Array], name: str, x: Array) -> Array:
 
 
 def _rotate(x: Array, angles: Array, pairs: bool) -> Array:
-    """x: [rows, heads, dim], angles: [rows, dim / 2]. pairs: numbers 2i and 2i + 1 turn together, else i and i + dim / 2."""
+    """x: [rows, heads, dim], angles: [rows, dim / 2]. pairs: 2i and 2i + 1 turn together, else i and i + dim / 2."""
     halves = x.reshape(*x.shape[:2], -1, 2) if pairs else x.reshape(*x.shape[:2], 2, -1).swapaxes(-1, -2)
     a, b = halves[..., 0], halves[..., 1]
     cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]

@@ -48,7 +48,7 @@ SHAPES = {
         },
     ),
 }
-# Ends of a page (32), of a tile of rows and of a small chunk (64), of a decode split (128) and of the rotary table (256).
+# Ends of a page (32), of a tile of rows and a small chunk (64), of a decode split (128), of the rotary table (256).
 POSITIONS = [0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200, 255, 256, 257]
 IDS = np.random.default_rng(5).integers(0, UNTIED.vocab, POSITIONS[-1] + 1).tolist()
 
@@ -178,7 +178,7 @@ def test_without_shared_scratch_the_logits_are_the_same_bits(bench: Bench) -> No
 
 @pytest.mark.parametrize("device", ["wgpu"], indirect=True)
 def test_matrices_cut_by_the_binding_limit_give_the_reference_logits(bench: Bench) -> None:
-    """25,000 bytes hold 65 rows of 384 bytes: q (6 heads of 24 rows) and the embedding lie in parts, cut between heads."""
+    """25,000 bytes hold 65 rows of 384 bytes: q (6 heads of 24) and the embedding lie in parts, cut between heads."""
     assert bench.error("untied", [0, 40], limits=Limits(storage_binding=25_000)) < 1e-4
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +25,7 @@ def chain(length: int) -> Program:
     buffers = [Buffer("x", 16, "state"), Buffer("w", 16, "weight"), Buffer("y", 16, "state")]
     buffers += [Buffer(f"scratch.{i}", 16, "scratch") for i in range(length - 1)]
     path = [0, *range(3, 3 + length - 1), 2]
-    steps = (add(a, 1, y) for a, y in zip(path, path[1:], strict=False))
+    steps = (add(a, 1, y) for a, y in pairwise(path))
     return Program(tuple(buffers), {"step": Plan(tuple(steps), result=2)})
 
 

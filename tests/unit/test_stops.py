@@ -8,9 +8,21 @@ from hypothesis import strategies as st
 
 from webllm.stops import StopFinder
 
-# Two letters, so that stops begin, end and overlap everywhere.
-STOPS = st.lists(st.text("ab", min_size=1, max_size=5), max_size=4)
-PIECES = st.lists(st.text("ab", max_size=4), max_size=10)
+LETTERS = st.text("abc", max_size=6)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[str], list[str]]:
+    """Stops, and a text in pieces. Stops are cut from the text or from each other, so that they overlap everywhere."""
+    word = (
+        "".join(draw(st.permutations("abcd"))) if draw(st.booleans()) else draw(st.text("abc", min_size=2, max_size=6))
+    )
+    starts = st.integers(0, len(word) - 1)
+    inner = draw(st.lists(st.tuples(starts, st.integers(1, len(word))), max_size=4))
+    stops = [*draw(st.lists(st.text("abc", min_size=1, max_size=4), max_size=2)), *(word[i:][:n] for i, n in inner)]
+    text = draw(LETTERS) + word + draw(LETTERS)
+    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    return stops, [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
 
 
 def told(stops: list[str], pieces: list[str]) -> tuple[str, str | None]:
@@ -20,26 +32,30 @@ def told(stops: list[str], pieces: list[str]) -> tuple[str, str | None]:
     return shown + finder.flush(), finder.found
 
 
-@given(STOPS, PIECES)
-def test_any_pieces_give_what_the_whole_gives(stops: list[str], pieces: list[str]) -> None:
+@given(cases())
+def test_any_pieces_give_what_the_whole_gives(case: tuple[list[str], list[str]]) -> None:
+    stops, pieces = case
     assert told(stops, pieces) == told(stops, ["".join(pieces)])
 
 
-@given(STOPS, PIECES)
-def test_nothing_of_a_stop_leaks(stops: list[str], pieces: list[str]) -> None:
+@given(cases())
+def test_nothing_of_a_stop_leaks(case: tuple[list[str], list[str]]) -> None:
     """What is shown is the text up to the stop that was found, and holds no stop."""
+    stops, pieces = case
     shown, found = told(stops, pieces)
     assert "".join(pieces).startswith(shown + (found or ""))
     assert not any(stop in shown for stop in stops)
 
 
-@given(STOPS, PIECES)
-def test_a_stop_in_the_text_is_always_found(stops: list[str], pieces: list[str]) -> None:
+@given(cases())
+def test_a_stop_in_the_text_is_always_found(case: tuple[list[str], list[str]]) -> None:
+    stops, pieces = case
     assert (told(stops, pieces)[1] is not None) == any(stop in "".join(pieces) for stop in stops)
 
 
-@given(STOPS, PIECES)
-def test_without_a_stop_all_of_the_text_comes_out(stops: list[str], pieces: list[str]) -> None:
+@given(cases())
+def test_without_a_stop_all_of_the_text_comes_out(case: tuple[list[str], list[str]]) -> None:
+    stops, pieces = case
     shown, found = told(stops, pieces)
     assert found is not None or shown == "".join(pieces)
 

@@ -242,6 +242,10 @@ class NativeDevice:
 
     async def _wait(self, loaded: NativeLoaded, staging: Any) -> bytes:
         await asyncio.sleep(0)  # mapping blocks the thread: tasks that would interrupt get their turn here
+        if not loaded.buffers:
+            if staging is not None:
+                staging.destroy()
+            raise Closed("the model was closed while it worked; load it again")
         if staging is None:
             return b""
         with _device_errors("waiting for a step"):

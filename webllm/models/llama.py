@@ -94,12 +94,15 @@ def inverse_frequencies(config: Config, factors: Sequence[float] = ()) -> list[f
         return [f / factor for f, factor in zip(plain, factors, strict=True)]
     scaling = config.rope_scaling or {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind == "default":
-        return plain
-    if kind == "linear":
-        return [f / float(scaling["factor"]) for f in plain]
-    if kind == "llama3":
-        return [_llama3(f, scaling) for f in plain]
+    try:
+        if kind == "default":
+            return plain
+        if kind == "linear":
+            return [f / float(scaling["factor"]) for f in plain]
+        if kind == "llama3":
+            return [_llama3(f, scaling) for f in plain]
+    except KeyError as missing:
+        raise BadModel(f"the configuration's rope_scaling lacks {missing}") from None
     raise Unsupported(f"rope_scaling of type {kind!r}; supported are default, linear and llama3")
 
 
