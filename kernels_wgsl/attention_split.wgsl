@@ -1,13 +1,13 @@
-// attention_split: softmax(q . K SCALE) V over one split of 128 positions, for GROUP heads that share K and V
+// attention_split: stores the row's k and v, then softmax(q . K SCALE) V over one split of 128 positions, for GROUP heads
 // binding 0 step    read       Step             one record a row
-// binding 1 qkv     read       array<vec4<f32>> [rows][HEADS + 2 KV_HEADS][HEAD_DIM / 4]
-// binding 3 k_cache read       array<KvQuad>    [pages][KV_HEADS][32][HEAD_DIM / 4]
-// binding 4 v_cache read       array<KvQuad>    [pages][KV_HEADS][32][HEAD_DIM / 4]
-// binding 5 part    read_write array<vec4<f32>> [rows][HEADS][SPLITS][HEAD_DIM / 4] not normalised
-// binding 6 stats   read_write array<vec2<f32>> [rows][HEADS][SPLITS] maximum, sum
+// binding 3 qkv     read       array<vec4<f32>> [rows][HEADS + 2 KV_HEADS][HEAD_DIM / 4] not rotated
+// binding 4 k_cache read_write array<KvQuad>    [pages][KV_HEADS][32][HEAD_DIM / 4]
+// binding 5 v_cache read_write array<KvQuad>    [pages][KV_HEADS][32][HEAD_DIM / 4]
+// binding 6 part    read_write array<vec4<f32>> [rows][HEADS][SPLITS][HEAD_DIM / 4] not normalised
+// binding 7 stats   read_write array<vec2<f32>> [rows][HEADS][SPLITS] maximum, sum
 // grid    HEADS / GROUP, ceil(length / 128), rows
-// uses    step pages kv outer
-// why     The cost follows the length; K and V are read once for all heads of a group, four heads to a vector.
+// uses    step pages kv rope outer
+// why     The cost follows the length; K and V are read once for all heads of a group. Only the last split sees the row's own k and v, so its workgroup can store them itself: no dispatch of its own.
 
 override HEADS: u32;
 override GROUP: u32;    // heads a workgroup, at most 8, all of one KV head
@@ -16,11 +16,11 @@ override SCALE: f32;
 override SCRATCH: u32;  // max(512, 2 HEAD_DIM)
 
 @group(0) @binding(0) var<storage, read> step: Step;
-@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> k_cache: array<KvQuad>;
-@group(0) @binding(4) var<storage, read> v_cache: array<KvQuad>;
-@group(0) @binding(5) var<storage, read_write> part: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> stats: array<vec2<f32>>;
+@group(0) @binding(3) var<storage, read> qkv: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read_write> k_cache: array<KvQuad>;
+@group(0) @binding(5) var<storage, read_write> v_cache: array<KvQuad>;
+@group(0) @binding(6) var<storage, read_write> part: array<vec4<f32>>;
+@group(0) @binding(7) var<storage, read_write> stats: array<vec2<f32>>;
 
 const WG = 128u;  // threads, and positions in a split
 
@@ -30,6 +30,36 @@ var<workgroup> high_score: array<vec4<f32>, 128>;   // heads 4-7
 var<workgroup> low_reduce: array<vec4<f32>, 128>;
 var<workgroup> high_reduce: array<vec4<f32>, 128>;
 var<workgroup> page_at: array<u32, 4>;              // where this head's part of the split's pages begins
+
+// Rotated queries of GROUP heads, and zeros up to 8.
+fn load_queries(r: u32, position: u32, head: u32, t: u32) {
+  let half = HEAD_DIM / 8u;
+  for (var i = t; i < 8u * half; i += WG) {
+    let to = (i / half) * 2u * half + i % half;
+    var turned = array<vec4<f32>, 2>();
+    if (i / half < GROUP) {
+      let at = (r * (HEADS + 2u * KV_HEADS) + head) * 2u * half + to;
+      turned = rotate(position, i % half, qkv[at], qkv[at + half]);
+    }
+    scratch[to] = turned[0];
+    scratch[to + half] = turned[1];
+  }
+}
+
+// The row's own k, rotated, and v.
+fn store_own(r: u32, row: Row, kv_head: u32, t: u32) {
+  let half = HEAD_DIM / 8u;
+  let to = kv_index(row.sequence, row.position, kv_head) + t;
+  let k = (r * (HEADS + 2u * KV_HEADS) + HEADS + kv_head) * 2u * half + t;
+  let v = k + KV_HEADS * 2u * half;
+  if (t < half) {
+    let turned = rotate(row.position, t, qkv[k], qkv[k + half]);
+    k_cache[to] = kv_pack(turned[0]);
+    k_cache[to + half] = kv_pack(turned[1]);
+    v_cache[to] = kv_pack(qkv[v]);
+    v_cache[to + half] = kv_pack(qkv[v + half]);
+  }
+}
 
 fn four_dots(head: u32, quad: u32, k: vec4<f32>) -> vec4<f32> {
   let at = head * (HEAD_DIM / 4u) + quad;
@@ -129,18 +159,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let kv_head = head / (HEADS / KV_HEADS);
   let first = group.y * WG;
   let count = min(WG, row.position + 1u - first);
-  let query = (group.z * (HEADS + 2u * KV_HEADS) + head) * quads;
-  for (var i = t; i < 8u * quads; i += WG) {
-    scratch[i] = vec4<f32>();
-    if (i < GROUP * quads) {
-      scratch[i] = qkv[query + i];
-    }
+  load_queries(group.z, row.position, head, t);
+  if (first + count > row.position) {
+    store_own(group.z, row, kv_head, t);
   }
   if (t < 4u) {
     page_at[t] = kv_index(row.sequence, first + 32u * t, kv_head);
   }
   low_score[t] = vec4<f32>(-3.0e38);
   high_score[t] = vec4<f32>(-3.0e38);
+  storageBarrier();
   workgroupBarrier();
   if (t < count) {
     score_position(t);

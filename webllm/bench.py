@@ -20,13 +20,13 @@ from webllm.device import Device
 from webllm.engine import Engine
 from webllm.ops import TILE, Builder, Limits
 from webllm.plan import Dispatch, Plan, Program
-from webllm.program import CHUNK, Settings, build, read_rope_factors
+from webllm.program import CHUNK, Settings, build, decode_plan, read_rope_factors
 
 AHEAD = 4
 WARM_UP_S = 0.3  # GPUs idle at low clocks: without this numbers read up to three times too low
 COPY_REPEATS = 16
 PART = "part "
-PART_REPEATS = 10
+PART_REPEATS = 50
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ async def run(
         note(f"decode at {at}")
         results.append(await _decode(engine, timed, program, at, request, copy))
     note("parts")
-    parts = await _part_times(device, loaded, max(request.at_context, default=1))
+    parts = await _part_times(device, loaded, min(request.at_context, default=1) + 1)
     peak = device.gpu_bytes
     device.unload(loaded)
     return {
@@ -189,14 +189,14 @@ async def _decode(
         "phase": "decode",
         "tokens": request.decode_tokens,
         "at_context": at,
-        **_summary(request.decode_tokens, runs, clock, program, "decode"),
+        **_summary(request.decode_tokens, runs, clock, program, decode_plan(at + request.decode_tokens)),
     }
     speed = bytes_read(program, program.plans["decode"]) * result["tokens_per_s_median"]
     return result | {"weight_gb_per_s": speed / 1e9, "fraction_of_copy": speed / copy}
 
 
 def _with_parts(program: Program) -> Program:
-    """Adds a plan for each kernel of decode that runs its dispatches alone, ten times."""
+    """Adds a plan for each kernel of decode that runs its dispatches alone, many times over."""
     decode = program.plans["decode"]
     parts = {
         f"{PART}{kernel}": Plan(tuple(d for d in decode.dispatches if d.kernel == kernel) * PART_REPEATS, decode.result)
@@ -224,7 +224,7 @@ def _summary(tokens: int, runs: list[float], clock: Clock, program: Program, pla
     """Milliseconds and counts are a token in decode, a prompt in prefill."""
     speeds = [tokens / seconds for seconds in runs]
     low, _, high = quantiles(speeds, n=4) if len(speeds) > 1 else (speeds[0],) * 3
-    steps = len(runs) * (tokens if plan == "decode" else 1)
+    steps = len(runs) * (1 if plan == "prefill" else tokens)
     return {
         "runs_s": runs,
         "tokens_per_s_median": median(speeds),

@@ -19,7 +19,7 @@ from itertools import takewhile
 from webllm.device import Device, Loaded
 from webllm.errors import ContextFull, RequestError
 from webllm.ops import RING
-from webllm.program import step_bytes
+from webllm.program import decode_plan, step_bytes
 
 
 @dataclass
@@ -79,26 +79,29 @@ class Engine:
         async with self._turn:
             self._interrupted = False
             started = time.perf_counter()
-            await self._prefill(ids, timing)
-            if self._interrupted:
-                return
-            async with aclosing(self._decode(ids[-1], count)) as tokens:
-                async for token in tokens:
-                    now = time.perf_counter()
-                    if timing.completion_tokens == 0:
-                        timing.prefill_s, started = now - started, now
-                    timing.completion_tokens += 1
-                    timing.decode_s = now - started
-                    yield token
-                    if token in stop_ids or self._interrupted:
-                        return
+            async with _InFlight() as steps:
+                await self._prefill(ids, timing, steps)
+                if self._interrupted:
+                    return
+                async with aclosing(self._decode(ids[-1], len(ids) - 1, count, steps)) as tokens:
+                    async for token in tokens:
+                        now = time.perf_counter()
+                        if timing.completion_tokens == 0:
+                            timing.prefill_s, started = now - started, now
+                        timing.completion_tokens += 1
+                        timing.decode_s = now - started
+                        yield token
+                        if token in stop_ids or self._interrupted:
+                            return
 
     async def logits(self, ids: Sequence[int]) -> bytes:
         """Logits after the last of `ids`: f32[vocab_size]. Raises as `generate` does, and when it is interrupted."""
         ids = self.check(ids)
         async with self._turn:
             self._interrupted = False
-            await self._prefill(ids, Timing())
+            async with _InFlight() as steps:
+                await self._prefill(ids, Timing(), steps)
+                await self._settle(steps, left=0)
             if self._interrupted:
                 raise RequestError("interrupted before the whole prompt was read, so there are no logits of it")
             await self._step(ids[-1])
@@ -140,45 +143,50 @@ class Engine:
             )
         return list(ids)
 
-    async def _prefill(self, ids: list[int], timing: Timing) -> None:
-        """Bring the cache to ids[:-1]; the last token goes through decode, which has the LM head."""
+    async def _prefill(self, ids: list[int], timing: Timing, steps: _InFlight) -> None:
+        """Bring the cache to ids[:-1]; the last token goes through decode, which has the LM head.
+
+        The last chunk is left in flight: decode may follow without waiting.
+        """
         common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self._cached, ids[:-1], strict=False)))
         self._cached = ids[:common]
         timing.prompt_tokens, timing.cached_tokens = len(ids), common
-        async with _InFlight() as steps:
-            for start in range(common, len(ids) - 1, self._chunk):
-                chunk = ids[start : min(start + self._chunk, len(ids) - 1)]
-                records = [(token, start + i) for i, token in enumerate(chunk)]
-                self._device.write(self._loaded, "step", step_bytes(records))
-                steps.add(self._device.submit(self._loaded, "prefill", len(chunk), start + len(chunk)), chunk)
-                if len(steps) > 1:
-                    _, done = await steps.oldest()
-                    self._cached += done
-                if self._interrupted:
-                    break
-            while len(steps):
-                _, done = await steps.oldest()
-                self._cached += done
+        for start in range(common, len(ids) - 1, self._chunk):
+            chunk = ids[start : min(start + self._chunk, len(ids) - 1)]
+            records = [(token, start + i) for i, token in enumerate(chunk)]
+            self._device.write(self._loaded, "step", step_bytes(records))
+            steps.add(self._device.submit(self._loaded, "prefill", len(chunk), start + len(chunk)), chunk)
+            await self._settle(steps, left=1)
+            if self._interrupted:
+                await self._settle(steps, left=0)
+                return
 
-    async def _decode(self, token: int, count: int) -> AsyncGenerator[int, None]:
-        """Feed `token` after the cached ones and yield what follows, `count` times."""
-        first = len(self._cached)
+    async def _settle(self, steps: _InFlight, left: int) -> None:
+        """Wait for prefill steps until `left` are in flight; what is done is in the cache."""
+        while len(steps) > left:
+            _, done = await steps.oldest()
+            self._cached += done
+
+    async def _decode(self, token: int, first: int, count: int, steps: _InFlight) -> AsyncGenerator[int, None]:
+        """Feed `token` at position `first` and yield what follows, `count` times."""
         self._device.write(self._loaded, "step", step_bytes([(token, first)]))
         submitted = 0
-        async with _InFlight() as steps:
-            for number in range(count):
-                while submitted < min(count, number + self._ahead):
-                    steps.add(self._device.submit(self._loaded, "decode", 1, first + submitted + 1))
-                    submitted += 1
-                result, _ = await steps.oldest()
-                self._cached.append(token)
-                (token,) = struct.unpack_from("<I", result, 4 * (number % RING))
-                yield token
+        for number in range(count):
+            while submitted < min(count, number + self._ahead):
+                length = first + submitted + 1
+                steps.add(self._device.submit(self._loaded, decode_plan(length), 1, length))
+                submitted += 1
+            await self._settle(steps, left=submitted - number)
+            result, _ = await steps.oldest()
+            self._cached.append(token)
+            (token,) = struct.unpack_from("<I", result, 4 * (number % RING))
+            yield token
 
     async def _step(self, token: int) -> None:
         """One decode step whose token is not used."""
         self._device.write(self._loaded, "step", step_bytes([(token, len(self._cached))]))
-        await self._device.submit(self._loaded, "decode", 1, len(self._cached) + 1)
+        length = len(self._cached) + 1
+        await self._device.submit(self._loaded, decode_plan(length), 1, length)
         self._cached.append(token)
 
 

@@ -14,6 +14,7 @@ from webllm.plan import Buffer, Ceil, Dispatch, Kind, Plan, Size
 
 PAGE = 32  # positions in a page of the KV cache
 SPLIT = 128  # positions that one workgroup of decode attention takes
+SHORT = 8 * SPLIT  # lengths up to which a plan may merge the splits inside o_proj
 TILE = 64  # rows that one workgroup of the prefill matmul takes
 RING = 64  # tokens the result buffer holds before it wraps
 
@@ -25,7 +26,7 @@ class Limits:
     storage_binding: int = 128 << 20
     workgroup_storage: int = 16 << 10
     threads: int = 256  # of a matvec workgroup
-    workgroups: int = 512  # that keep the whole GPU busy
+    workgroups: int = 256  # that keep the whole GPU busy
 
     @classmethod
     def of(cls, limits: Mapping[str, int], software: bool = False) -> Limits:
@@ -53,10 +54,14 @@ class Builder:
 
 @dataclass
 class Recorder:
-    """One plan under construction. rows: the most rows a step of this plan can have."""
+    """One plan under construction.
+
+    rows: the most rows a step of this plan can have. short: no step attends to more than SHORT positions.
+    """
 
     builder: Builder
     rows: int
+    short: bool = False
     dispatches: list[Dispatch] = field(default_factory=list)
 
     def empty(self, *shape: int) -> Tensor:
@@ -214,26 +219,14 @@ def linear(
 
     x: [rows, cols]   w: [n, cols]   bias: [n]   returns: [rows, n]
     """
-    rec, rows = x.rec, x.shape[0]
     _check_cols("linear", x, w)
     if bias is not None and bias.size != w.rows:
         raise ValueError(f"linear: bias must be [{w.rows}] for a weight [{w.rows}, {w.cols}], got [{bias.size}]")
-    y = add_to or out or rec.empty(rows, w.rows)
-    if y.shape != (rows, w.rows):
-        raise ValueError(f"linear: wanted [{rows}, {w.rows}] to write to, got {[*y.shape]}")
+    y = add_to or out or x.rec.empty(x.shape[0], w.rows)
+    if y.shape != (x.shape[0], w.rows):
+        raise ValueError(f"linear: wanted [{x.shape[0]}, {w.rows}] to write to, got {[*y.shape]}")
     x, norm = _norm_first(x, norm)
-    for part in w.parts:
-        buffers: dict[str, Tensor | int] = {**part.buffers, "x": x, "y": y}
-        variants = {"weight": part.format, "bias": "none"}
-        if bias is not None:
-            buffers["bias"] = bias.buffer
-            variants["bias"] = "add"
-        shape = {"COLS": w.cols, "ROWS": part.rows, "STRIDE": y.shape[1], "OFFSET": part.first, "ADD": add_to is not None}
-        if rec.rows == 1:
-            _matvec("matvec", x, part.rows, buffers, variants, norm, shape)
-        else:
-            rec.dispatch("matmul", buffers, (-(-part.rows // TILE), rec.per_row(TILE), 1), variants, **shape)
-    return y
+    return _linear(x, w, norm, None, bias, y, add=add_to is not None)
 
 
 def glu(x: Tensor, w: Matrix, norm: Norm) -> Tensor:
@@ -256,21 +249,13 @@ def glu(x: Tensor, w: Matrix, norm: Norm) -> Tensor:
     return y
 
 
-def rope_cache(qkv: Tensor, heads: Heads, cache: Cache) -> None:
+def store(qkv: Tensor, heads: Heads, cache: Cache) -> None:
     """Rotate q (in place) and k by their positions, write k and v to the cache (RoFormer, Su et al. 2021)."""
-    if qkv.shape[1] != heads.width or heads.dim % 8:
-        raise ValueError(f"rope_cache: wants [rows, {heads.width}] and a head size in eights, got {[*qkv.shape]}")
+    _check_heads("store", qkv, heads)
     units = (heads.heads + 2 * heads.kv_heads) * heads.dim // 8
     qkv.rec.dispatch(
         "rope_cache",
-        {
-            "step": cache.step,
-            "rope": cache.rope,
-            "pages": cache.pages,
-            "qkv": qkv,
-            "k_cache": cache.k,
-            "v_cache": cache.v,
-        },
+        _cached(qkv, cache),
         (-(-units // 64), qkv.rec.per_row(), 1),
         {"kv": cache.kind},
         HEADS=heads.heads,
@@ -278,11 +263,21 @@ def rope_cache(qkv: Tensor, heads: Heads, cache: Cache) -> None:
     )
 
 
-def attention(qkv: Tensor, heads: Heads, cache: Cache) -> Tensor:
-    """Causal attention of the step's rows over all cached positions: [rows, heads * dim]."""
-    if heads.dim > 256 or heads.dim % 8 or heads.heads % heads.kv_heads:
-        raise ValueError(f"attention: wants heads in whole groups and a head size in eights up to 256, got {heads}")
-    return _attend_one(qkv, heads, cache) if qkv.rec.rows == 1 else _attend_many(qkv, heads, cache)
+def attend(qkv: Tensor, heads: Heads, cache: Cache, o_proj: Matrix, add_to: Tensor) -> None:
+    """Store the rows' k and v, attend causally to all cached positions, project, and add to `add_to` in place.
+
+    qkv: [rows, heads.width], not rotated   o_proj: [n, heads * dim]   add_to: [rows, n]
+    """
+    _check_heads("attend", qkv, heads)
+    if qkv.rec.rows > 1:
+        store(qkv, heads, cache)
+        linear(_attend_many(qkv, heads, cache), o_proj, add_to=add_to)
+        return
+    splits = _attend_splits(qkv, heads, cache)
+    if qkv.rec.short and _fits_workgroup(o_proj.cols, qkv.rec.builder.limits):
+        _linear(splits.part, o_proj, None, splits, None, add_to)
+    else:
+        linear(_merge(splits), o_proj, add_to=add_to)
 
 
 def next_token(logits: Tensor, step: int, result: int) -> None:
@@ -314,15 +309,48 @@ def _as_stored(w: Matrix) -> Matrix:
     return Matrix(rows, w.cols, (Part(part.format, 0, rows, part.data, part.scales),))
 
 
+def _check_heads(op: str, qkv: Tensor, heads: Heads) -> None:
+    if qkv.shape[1] != heads.width:
+        raise ValueError(f"{op}: wanted [rows, {heads.width}] for {heads}, got {[*qkv.shape]}")
+    if heads.dim > 256 or heads.dim % 8 or heads.heads % heads.kv_heads:
+        raise ValueError(f"{op}: wants heads in whole groups and a head size in eights up to 256, got {heads}")
+
+
+def _linear(
+    x: Tensor,
+    w: Matrix,
+    norm: Norm | None,
+    splits: Splits | None,
+    bias: Vector | None,
+    y: Tensor,
+    add: bool = True,
+) -> Tensor:
+    """One dispatch a part of the weight. The input is x, its norm, or what merging the splits gives."""
+    rec = x.rec
+    for part in w.parts:
+        buffers: dict[str, Tensor | int] = {**part.buffers, "x": x, "y": y}
+        variants = {"weight": part.format, "bias": "none"}
+        if bias is not None:
+            buffers["bias"] = bias.buffer
+            variants["bias"] = "add"
+        shape = {"COLS": w.cols, "ROWS": part.rows, "STRIDE": y.shape[1], "OFFSET": part.first, "ADD": add}
+        if rec.rows == 1:
+            _matvec("matvec", x, part.rows, buffers, variants, norm or splits, shape)
+        else:
+            rec.dispatch("matmul", buffers, (-(-part.rows // TILE), rec.per_row(TILE), 1), variants, **shape)
+    return y
+
+
 def _norm_first(x: Tensor, norm: Norm | None) -> tuple[Tensor, Norm | None]:
     """Fold the norm into a matvec where the row fits in workgroup memory, otherwise record it first."""
-    if norm is None:
-        return x, None
-    limits = x.rec.builder.limits
-    staged = -(-x.shape[1] // 32) * 128 + min(512, limits.threads) * 16
-    if x.rec.rows == 1 and staged <= limits.workgroup_storage:
+    if norm is None or (x.rec.rows == 1 and _fits_workgroup(x.shape[1], x.rec.builder.limits)):
         return x, norm
     return rms_norm(x, norm), None
+
+
+def _fits_workgroup(cols: int, limits: Limits) -> bool:
+    """Whether a matvec can keep its input row in workgroup memory, beside its sums."""
+    return -(-cols // 32) * 128 + min(512, limits.threads) * 16 <= limits.workgroup_storage
 
 
 def _matvec_shape(rows: int, cols: int, limits: Limits) -> tuple[int, int]:
@@ -332,6 +360,8 @@ def _matvec_shape(rows: int, cols: int, limits: Limits) -> tuple[int, int]:
     """
     per = next((per for per in (16, 8) if rows // per >= limits.workgroups), 4)
     wanted = -(-cols // 32) * per
+    if rows // per >= limits.workgroups:
+        wanted = max(16, wanted // 2)  # enough to do without: two units a thread
     return per, min(512, limits.threads, 1 << (wanted - 1).bit_length())
 
 
@@ -341,51 +371,76 @@ def _matvec(
     rows: int,
     buffers: dict[str, Tensor | int],
     variants: dict[str, str],
-    norm: Norm | None,
+    source: Norm | Splits | None,
     shape: dict[str, int],
 ) -> None:
-    per, threads = _matvec_shape(rows, x.shape[1], x.rec.builder.limits)
+    """Record a matvec whose input is x, its norm, or what merging the splits in x gives."""
+    cols = shape["COLS"]
+    per, threads = _matvec_shape(rows, cols, x.rec.builder.limits)
     constants: dict[str, float] = {**shape, "PER": per, "WG": threads}
     variants["input"] = "plain"
-    if norm is not None:
+    if source is not None:
+        constants["QUADS"] = -(-cols // 32) * 8
+    if isinstance(source, Norm):
         variants["input"] = "rms_norm"
-        buffers["norm_weight"] = norm.weight.buffer
-        constants |= {"EPS": norm.eps, "QUADS": -(-x.shape[1] // 32) * 8}
-    x.rec.dispatch(kernel, buffers, (-(-rows // per), x.shape[0], 1), variants, **constants)
+        buffers["norm_weight"] = source.weight.buffer
+        constants["EPS"] = source.eps
+    elif isinstance(source, Splits):
+        variants["input"] = "merge"
+        buffers |= {"stats": source.stats, "step": source.step}
+        constants |= {"HEAD_QUADS": source.heads.dim // 4, "SPLITS": source.count, "SPLIT": SPLIT}
+    x.rec.dispatch(kernel, buffers, (-(-rows // per), x.rec.rows, 1), variants, **constants)
 
 
 def _cache_shape(heads: Heads, cache: Cache) -> dict[str, int]:
     return {"KV_HEADS": heads.kv_heads, "HEAD_DIM": heads.dim, "MAX_PAGES": -(-cache.context // PAGE)}
 
 
-def _attend_one(qkv: Tensor, heads: Heads, cache: Cache) -> Tensor:
-    """Decode: splits of the cache in parallel, then merged (FlashDecoding, Dao et al. 2023)."""
+@dataclass(frozen=True)
+class Splits:
+    """What attention leaves of each split of the cache: sums [heads, count, dim], maxima and sums of weights."""
+
+    part: Tensor
+    stats: Tensor
+    step: int
+    heads: Heads
+    count: int
+
+
+def _attend_splits(qkv: Tensor, heads: Heads, cache: Cache) -> Splits:
+    """Decode: splits of the cache in parallel (FlashDecoding, Dao et al. 2023)."""
     rec, rows = qkv.rec, qkv.shape[0]
     per_kv = heads.heads // heads.kv_heads
     group = max(g for g in range(1, 9) if per_kv % g == 0)
-    splits = -(-cache.context // SPLIT)
-    part = rec.empty(rows, heads.heads, splits, heads.dim)
-    stats = rec.empty(rows, heads.heads, splits, 2)
-    y = rec.empty(rows, heads.heads * heads.dim)
+    count = -(-cache.context // SPLIT)
+    part = rec.empty(rows, heads.heads, count, heads.dim)
+    stats = rec.empty(rows, heads.heads, count, 2)
     rec.dispatch(
         "attention_split",
-        {**_read_cache(qkv, cache), "part": part, "stats": stats},
+        {**_cached(qkv, cache), "part": part, "stats": stats},
         (heads.heads // group, Ceil("length", SPLIT), rows),
         {"kv": cache.kind},
         HEADS=heads.heads,
         GROUP=group,
-        SPLITS=splits,
+        SPLITS=count,
         SCALE=heads.dim**-0.5,
         SCRATCH=max(4 * SPLIT, 2 * heads.dim),
         **_cache_shape(heads, cache),
     )
+    return Splits(part, stats, cache.step, heads, count)
+
+
+def _merge(splits: Splits) -> Tensor:
+    """The splits as one row a sequence: [rows, heads * dim]."""
+    rec, heads, rows = splits.part.rec, splits.heads, splits.part.shape[0]
+    y = rec.empty(rows, heads.heads * heads.dim)
     rec.dispatch(
         "attention_merge",
-        {"step": cache.step, "part": part, "stats": stats, "y": y},
+        {"step": splits.step, "part": splits.part, "stats": splits.stats, "y": y},
         (heads.heads, rows, 1),
         HEADS=heads.heads,
         HEAD_DIM=heads.dim,
-        SPLITS=splits,
+        SPLITS=splits.count,
         SPLIT=SPLIT,
     )
     return y
@@ -398,9 +453,10 @@ def _attend_many(qkv: Tensor, heads: Heads, cache: Cache) -> Tensor:
     quad_bytes = 16 if cache.kind == "f32" else 8
     keys = max(8, min(32, 4096 // (heads.dim // 4 * quad_bytes) // 8 * 8))
     y = rec.empty(rows, heads.heads * heads.dim)
+    attended = {name: b for name, b in _cached(qkv, cache).items() if name != "rope"}
     rec.dispatch(
         "attention_tile",
-        {**_read_cache(qkv, cache), "y": y},
+        {**attended, "y": y},
         (heads.heads, rec.per_row(tile), 1),
         {"kv": cache.kind},
         HEADS=heads.heads,
@@ -416,5 +472,12 @@ def _attend_many(qkv: Tensor, heads: Heads, cache: Cache) -> Tensor:
     return y
 
 
-def _read_cache(qkv: Tensor, cache: Cache) -> dict[str, Tensor | int]:
-    return {"step": cache.step, "qkv": qkv, "pages": cache.pages, "k_cache": cache.k, "v_cache": cache.v}
+def _cached(qkv: Tensor, cache: Cache) -> dict[str, Tensor | int]:
+    return {
+        "step": cache.step,
+        "rope": cache.rope,
+        "pages": cache.pages,
+        "qkv": qkv,
+        "k_cache": cache.k,
+        "v_cache": cache.v,
+    }

@@ -1,4 +1,4 @@
-"""From a checkpoint to a program: buffers, weights, and the plans `decode` and `prefill`."""
+"""From a checkpoint to a program: buffers, weights, and the plans `decode`, `decode_long` and `prefill`."""
 
 from __future__ import annotations
 
@@ -94,17 +94,28 @@ def build(
     constants["rope"] = rope_table(frequencies, settings.context)
     result = builder.buffer("result", 4 * RING, "state")
 
-    one = Recorder(builder, rows=1)
-    logits = Tensor(one, builder.buffer("logits", 4 * config.vocab_size, "state"), (1, config.vocab_size))
-    model.decode(config, one, weights, caches, logits)
-    ops.next_token(logits, caches[0].step, result)
+    logits = builder.buffer("logits", 4 * config.vocab_size, "state")
+
+    def decode(short: bool) -> Plan:
+        rec = Recorder(builder, rows=1, short=short)
+        scores = Tensor(rec, logits, (1, config.vocab_size))
+        model.decode(config, rec, weights, caches, scores)
+        ops.next_token(scores, caches[0].step, result)
+        return rec.plan(result)
+
     many = Recorder(builder, rows=chunk)
     model.prefill(config, many, weights, caches)
-
-    plans = {"decode": one.plan(result), "prefill": many.plan()}
+    plans = {"decode": decode(short=True), "prefill": many.plan(result)}
+    if settings.context > ops.SHORT:
+        plans["decode_long"] = decode(short=False)
     uploads = random_uploads(builder, params) if random else weights.uploads
     program = Program(tuple(builder.buffers), plans, _in_file_order(uploads), constants)
     return share_scratch(program) if settings.share else program
+
+
+def decode_plan(length: int) -> str:
+    """Name of the plan for a step that attends to `length` positions."""
+    return "decode" if length <= ops.SHORT else "decode_long"
 
 
 def rope_table(frequencies: Sequence[float], context: int) -> bytes:

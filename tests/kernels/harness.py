@@ -58,11 +58,13 @@ def decode(data: bytes, dtype: str, shape: tuple[int, ...]) -> Array:
 class Lab:
     """One small program. rows: those of the step; more than one records the prefill kernels."""
 
-    def __init__(self, device: Any, rows: int = 1, limits: Limits | None = None) -> None:
+    def __init__(
+        self, device: Any, rows: int = 1, limits: Limits | None = None, short: bool = False
+    ) -> None:
         self.device = device
         self.rows = rows
         self.builder = Builder(limits or Limits.of(device.limits))
-        self.rec = Recorder(self.builder, rows)
+        self.rec = Recorder(self.builder, rows, short)
         self.constants: dict[str, bytes] = {}
         self._records: Sequence[Record] = [(0, 0)] * rows
         self._tensors: dict[str, TensorInfo] = {}
@@ -145,6 +147,8 @@ class Lab:
             self.device.unload(loaded)
 
     async def _run(self, loaded: Any, records: Sequence[Record], outputs: tuple[tuple[Any, type], ...]) -> list[Array]:
+        for name, data in self.constants.items():  # what an earlier step changed in place
+            self.device.write(loaded, name, data)
         if "step" in self.constants:
             self.device.write(loaded, "step", step_bytes(records))
         await self.device.submit(loaded, "step", len(records), max(position for _, position in records) + 1)

@@ -67,7 +67,7 @@ def test_rope_cache_rotates_and_stores(device: Any, rng: Any, heads: Heads, rows
     x = rng.standard_normal((rows, heads.heads + 2 * heads.kv_heads, heads.dim))
     cache, frequencies = make_cache(lab, heads, first, kind)
     qkv = lab.tensor("qkv", x.reshape(rows, -1))
-    ops.rope_cache(qkv, heads, cache)
+    ops.store(qkv, heads, cache)
     got, k, v = lab.run((qkv, np.float32), (cache.k, np.uint32), (cache.v, np.uint32))
     positions = np.arange(first, first + rows)
     turned = rotate(x[:, : heads.heads + heads.kv_heads], positions, frequencies)
@@ -78,25 +78,49 @@ def test_rope_cache_rotates_and_stores(device: Any, rng: Any, heads: Heads, rows
 
 
 def check_attention(
-    device: Any, rng: Any, heads: Heads, kind: str, steps: list[list[Record]], scale: float = 1
+    device: Any,
+    rng: Any,
+    heads: Heads,
+    kind: str,
+    steps: list[list[Record]],
+    scale: float = 1,
+    short: bool = False,
 ) -> None:
-    """One program for all steps, as in an answer. Beyond a row's own position the cache holds other numbers."""
-    rows = max(map(len, steps))
-    lab = Lab(device, rows)
-    q = scale * rng.standard_normal((rows, heads.heads + 2 * heads.kv_heads, heads.dim))
-    cache, _ = make_cache(lab, heads, 0, kind)
+    """One program for all steps, as in an answer. Beyond a row's own position the cache holds other numbers.
+
+    The projection is the identity, so what is added to the residual is the attention itself.
+    """
+    rows, width = max(map(len, steps)), heads.heads * heads.dim
+    lab = Lab(device, rows, short=short)
+    x = scale * rng.standard_normal((rows, heads.heads + 2 * heads.kv_heads, heads.dim))
+    residual = rng.standard_normal((rows, width))
+    cache, frequencies = make_cache(lab, heads, 0, kind)
     size = np.float16 if kind == "f16" else np.float32
     k, v = (rng.standard_normal((CONTEXT, heads.kv_heads, heads.dim)).astype(size).astype(np.float64) for _ in "kv")
     lab.constants |= {"k": in_pages(k, kind), "v": in_pages(v, kind)}
-    output = ops.attention(lab.tensor("qkv", q.reshape(rows, -1)), heads, cache)
-    for step, (got,) in zip(steps, lab.sweep(steps, (output, np.float32)), strict=True):
+    o_proj, _ = lab.matrix("o_proj", np.eye(width))
+    y = lab.tensor("y", residual, -(-rows // 64) * 64)
+    ops.attend(lab.tensor("qkv", x.reshape(rows, -1)), heads, cache, o_proj, add_to=y)
+    for step, (got,) in zip(steps, lab.sweep(steps, (y, np.float32)), strict=True):
         positions = np.array([position for _, position in step])
-        assert nmse(got[: len(step)], attend(q[: len(step), : heads.heads], k, v, positions)) < 1e-7, step[0]
+        own = x[: len(step)]
+        q, own_k, own_v = np.split(own, [heads.heads, heads.heads + heads.kv_heads], axis=1)
+        all_k, all_v = k.copy(), v.copy()
+        all_k[positions] = rotate(own_k, positions, frequencies).astype(size)
+        all_v[positions] = own_v.astype(size)
+        attended = attend(rotate(q, positions, frequencies), all_k, all_v, positions)
+        assert nmse(got[: len(step)] - residual[: len(step)], attended) < 1e-7, step[0]
 
 
 @pytest.mark.parametrize(("heads", "kind"), each(SHAPES, ["f16", "f32"]), ids=str)
 def test_decode_attends_to_every_position_up_to_its_own(device: Any, rng: Any, heads: Heads, kind: str) -> None:
     check_attention(device, rng, heads, kind, [rows_from(first, 1) for first in (0, 1, 127, 128, 399)])
+
+
+@pytest.mark.parametrize(("heads", "kind"), each(SHAPES, ["f16", "f32"]), ids=str)
+def test_short_decode_merges_splits_inside_the_projection(device: Any, rng: Any, heads: Heads, kind: str) -> None:
+    steps = [rows_from(first, 1) for first in (0, 127, 128, 399)]
+    check_attention(device, rng, heads, kind, steps, short=True)
 
 
 @pytest.mark.parametrize(("heads", "kind"), each(SHAPES, ["f16", "f32"]), ids=str)

@@ -368,12 +368,15 @@ async def test_a_model_that_another_task_closes_ends_its_answer_with_closed(watc
     """The reader was waiting for a token that will not come."""
     llm = await webllm.load(good)
 
+    got = []
+
     async def read() -> None:
-        async for _ in llm.generate([1, 2], max_tokens=120):
-            pass
+        async for token in llm.generate([1, 2], max_tokens=120):
+            got.append(token)
 
     reader = asyncio.create_task(read())
-    await asyncio.sleep(0.05)
+    while len(got) < 3:
+        await asyncio.sleep(0)
     await llm.close()
     with pytest.raises(Closed, match="load it again"):
         await reader

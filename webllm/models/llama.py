@@ -128,14 +128,14 @@ def prefill(config: Config, rec: Recorder, w: Weights, caches: Sequence[Cache]) 
     last = len(caches) - 1
     for i, cache in enumerate(caches[:last]):
         block(config, w, f"model.layers.{i}", x, cache)
-    qkv(config, w, f"model.layers.{last}", x, caches[last])
+    ops.store(qkv(config, w, f"model.layers.{last}", x), config.heads, caches[last])
 
 
 def block(config: Config, w: Weights, at: str, x: Tensor, cache: Cache) -> None:
     """One layer, added to the residual stream `x` in place."""
-    attended = ops.attention(qkv(config, w, at, x, cache), config.heads, cache)
-    o_proj = w.matrix(f"{at}.self_attn.o_proj.weight", shape=(config.hidden_size, attended.shape[1]))
-    ops.linear(attended, o_proj, add_to=x)
+    heads = config.heads
+    o_proj = w.matrix(f"{at}.self_attn.o_proj.weight", shape=(config.hidden_size, heads.heads * heads.dim))
+    ops.attend(qkv(config, w, at, x), heads, cache, o_proj, add_to=x)
 
     size = (config.intermediate_size, config.hidden_size)
     gate_up = w.glu(f"{at}.mlp.gate_proj.weight", f"{at}.mlp.up_proj.weight", shape=size)
@@ -144,17 +144,15 @@ def block(config: Config, w: Weights, at: str, x: Tensor, cache: Cache) -> None:
     ops.linear(hidden, down_proj, add_to=x)
 
 
-def qkv(config: Config, w: Weights, at: str, x: Tensor, cache: Cache) -> Tensor:
-    """Rotated queries of the step's rows; their keys and values go to the cache."""
+def qkv(config: Config, w: Weights, at: str, x: Tensor) -> Tensor:
+    """Queries, keys and values of the step's rows, side by side: [rows, heads.width]."""
     names = [f"{at}.self_attn.{p}_proj" for p in "qkv"]
     width = config.heads.width
     weight = w.matrix(*(f"{n}.weight" for n in names), shape=(width, config.hidden_size), head_dim=config.head_dim)
     bias = None
     if config.qkv_bias:
         bias = w.vector(*(f"{n}.bias" for n in names), size=width, head_dim=config.head_dim)
-    y = ops.linear(x, weight, norm=norm(config, w, f"{at}.input_layernorm.weight"), bias=bias)
-    ops.rope_cache(y, config.heads, cache)
-    return y
+    return ops.linear(x, weight, norm=norm(config, w, f"{at}.input_layernorm.weight"), bias=bias)
 
 
 def norm(config: Config, w: Weights, name: str) -> Norm:
