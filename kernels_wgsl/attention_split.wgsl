@@ -27,8 +27,8 @@ const WG = 128u;  // threads, and positions in a split
 var<workgroup> scratch: array<vec4<f32>, SCRATCH>;  // queries [8][HEAD_DIM / 4], then sums [4][WG]
 var<workgroup> low_score: array<vec4<f32>, 128>;    // heads 0-3 of each position
 var<workgroup> high_score: array<vec4<f32>, 128>;   // heads 4-7
-var<workgroup> low_reduce: array<vec4<f32>, 128>;
-var<workgroup> high_reduce: array<vec4<f32>, 128>;
+var<workgroup> low_reduce: array<vec4<f32>, 64>;    // the first step of a reduction takes two scores a thread
+var<workgroup> high_reduce: array<vec4<f32>, 64>;
 var<workgroup> page_at: array<u32, 4>;              // where this head's part of the split's pages begins
 
 // Rotated queries of GROUP heads, and zeros up to 8.
@@ -94,9 +94,12 @@ fn score_position(t: u32) {
 
 // Leaves the maximum of all threads' scores in element 0.
 fn reduce_max(t: u32) {
-  low_reduce[t] = low_score[t];
-  high_reduce[t] = high_score[t];
-  for (var width = WG / 2u; width > 0u; width /= 2u) {
+  workgroupBarrier();
+  if (t < WG / 2u) {
+    low_reduce[t] = max(low_score[t], low_score[t + WG / 2u]);
+    high_reduce[t] = max(high_score[t], high_score[t + WG / 2u]);
+  }
+  for (var width = WG / 4u; width > 0u; width /= 2u) {
     workgroupBarrier();
     if (t < width) {
       low_reduce[t] = max(low_reduce[t], low_reduce[t + width]);
@@ -109,9 +112,12 @@ fn reduce_max(t: u32) {
 }
 
 fn reduce_sum(t: u32) {
-  low_reduce[t] = low_score[t];
-  high_reduce[t] = high_score[t];
-  for (var width = WG / 2u; width > 0u; width /= 2u) {
+  workgroupBarrier();
+  if (t < WG / 2u) {
+    low_reduce[t] = low_score[t] + low_score[t + WG / 2u];
+    high_reduce[t] = high_score[t] + high_score[t + WG / 2u];
+  }
+  for (var width = WG / 4u; width > 0u; width /= 2u) {
     workgroupBarrier();
     if (t < width) {
       low_reduce[t] += low_reduce[t + width];
@@ -176,7 +182,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   reduce_max(t);
   let low_most = low_reduce[0];
   let high_most = high_reduce[0];
-  workgroupBarrier();
   low_score[t] = select(vec4<f32>(), exp(low_score[t] - low_most), t < count);
   high_score[t] = select(vec4<f32>(), exp(high_score[t] - high_most), t < count);
   reduce_sum(t);

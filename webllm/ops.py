@@ -447,26 +447,17 @@ def _merge(splits: Splits) -> Tensor:
 
 
 def _attend_many(qkv: Tensor, heads: Heads, cache: Cache) -> Tensor:
-    """Prefill: tiles of rows against tiles of keys, sized to 16 KiB of workgroup memory."""
+    """Prefill: tiles of 32 rows against pages of 32 keys."""
     rec, rows = qkv.rec, qkv.shape[0]
-    tile = 16 if heads.dim <= 128 else 8
-    quad_bytes = 16 if cache.kind == "f32" else 8
-    keys = max(8, min(32, 4096 // (heads.dim // 4 * quad_bytes) // 8 * 8))
     y = rec.empty(rows, heads.heads * heads.dim)
     attended = {name: b for name, b in _cached(qkv, cache).items() if name != "rope"}
     rec.dispatch(
         "attention_tile",
         {**attended, "y": y},
-        (heads.heads, rec.per_row(tile), 1),
+        (heads.heads, rec.per_row(PAGE), 1),
         {"kv": cache.kind},
         HEADS=heads.heads,
         SCALE=heads.dim**-0.5,
-        TILE=tile,
-        TILE_QUADS=tile * heads.dim // 4,
-        KEYS=keys,
-        KEYS_QUADS=keys * heads.dim // 4,
-        SCORES=tile * keys,
-        WG=8 * tile,
         **_cache_shape(heads, cache),
     )
     return y

@@ -58,9 +58,7 @@ def decode(data: bytes, dtype: str, shape: tuple[int, ...]) -> Array:
 class Lab:
     """One small program. rows: those of the step; more than one records the prefill kernels."""
 
-    def __init__(
-        self, device: Any, rows: int = 1, limits: Limits | None = None, short: bool = False
-    ) -> None:
+    def __init__(self, device: Any, rows: int = 1, limits: Limits | None = None, short: bool = False) -> None:
         self.device = device
         self.rows = rows
         self.builder = Builder(limits or Limits.of(device.limits))

@@ -29,7 +29,7 @@ class Shape:
     head_dim: int = 24
     ffn: int = 172
     vocab: int = 301
-    context: int = 320
+    context: int = 2048
     tied: bool = False
     factors: tuple[float, ...] = ()  # divisors of the rotary frequencies, one a pair
     types: dict[str, str] = field(default_factory=dict)  # tensor's short name -> GGUF type; the others are F32

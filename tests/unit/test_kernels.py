@@ -151,5 +151,5 @@ def test_the_kernel_page_is_what_the_headers_give() -> None:
 
 def test_the_kernel_page_keeps_what_a_person_wrote_around_the_tables() -> None:
     made = load_generator()
-    page = made.page(f"before\n{made.BEGIN} -->\nold\n{made.END}\nafter\n")
-    assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page and "| `matvec` |" in page
+    page = made.page(f"before\n{made.BEGIN} -->\nstale\n{made.END}\nafter\n")
+    assert page.startswith("before\n") and page.endswith("after\n") and "stale" not in page and "| `matvec` |" in page

@@ -26,6 +26,11 @@ CONFIG: dict[str, Any] = {
 }
 
 
+# Heads as models have them, up to the largest that are allowed: 8 heads share one of K and V, 256 numbers a head.
+HEADS = [(4, 2, 24), (9, 3, 64), (14, 2, 64), (32, 8, 128), (16, 1, 128), (8, 1, 256), (3, 3, 8)]
+SIZES = {"f32": 4, "u32": 4, "vec2<f32>": 8, "vec2<u32>": 8, "vec3<f32>": 16, "vec4<f32>": 16}
+
+
 def norm(**constants: float) -> Dispatch:
     buffers = (("y", 2), ("x", 0), ("weight", 1))
     return Dispatch("rms_norm", buffers, (1, Ceil("rows", 4), 1), tuple({"COLS": 64, "EPS": 1e-5, **constants}.items()))
@@ -122,6 +127,35 @@ def test_every_dispatch_binds_exactly_what_its_pipeline_declares(whole: tuple[Pr
     for dispatch in dispatches:
         declared = [number for number, _ in made.pipelines[dispatch["pipeline"]]["bindings"]]
         assert sorted(number for number, _ in dispatch["buffers"]) == sorted(declared)
+
+
+def workgroup_bytes(made: Linked, pipeline: dict[str, Any]) -> int:
+    """What a pipeline's `var<workgroup>` arrays take together."""
+    code = re.sub(r"//.*", "", made.modules[pipeline["module"]])
+    sizes = SIZES | {name: SIZES[kind] for name, kind in re.findall(r"^alias (\w+) = (\S+);", code, re.M)}
+    defaults = {name: int(value) for name, value in re.findall(r"^override (\w+): u32 = (\d+)", code, re.M)}
+    numbers = {**defaults, **pipeline["constants"]}
+    arrays = re.findall(r"var<workgroup> \w+: array<(.+), (\w+)>;", code)
+    assert len(arrays) == code.count("var<workgroup>")
+    return sum(sizes[kind] * (int(count) if count.isdigit() else numbers[count]) for kind, count in arrays)
+
+
+def workgroup_threads(made: Linked, pipeline: dict[str, Any]) -> int:
+    size = re.search(r"@workgroup_size\((\w+)\)", made.modules[pipeline["module"]])
+    assert size
+    return int(size[1]) if size[1].isdigit() else int(pipeline["constants"][size[1]])
+
+
+@pytest.mark.parametrize("kv", ["f16", "f32"])
+@pytest.mark.parametrize("heads", HEADS)
+def test_a_device_with_default_limits_can_run_every_kernel(heads: tuple[int, int, int], kv: str) -> None:
+    """16 KiB of workgroup memory and 256 threads; not every compiler counts."""
+    count, kv_heads, dim = heads
+    shape = {"num_attention_heads": count, "num_key_value_heads": kv_heads, "head_dim": dim, "model_type": "llama"}
+    made = link(build(checkpoint_from_config({**CONFIG, **shape}), Settings(4096, kv), Limits()))
+    for pipeline in made.pipelines:
+        assert workgroup_bytes(made, pipeline) <= 16 << 10, pipeline
+        assert workgroup_threads(made, pipeline) <= 256, pipeline
 
 
 def test_few_pipelines_serve_many_dispatches(whole: tuple[Program, Linked]) -> None:

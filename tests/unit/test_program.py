@@ -76,8 +76,8 @@ def program(request: pytest.FixtureRequest) -> Program:
 
 def test_a_decode_layer_takes_at_most_nine_dispatches(smollm2: tuple[Checkpoint, Program]) -> None:
     """Each costs 2 to 4 microseconds. Embedding, LM head and the two halves of the arg max come once a token."""
-    decode = smollm2[1].plans["decode"]
-    assert len(decode.dispatches) - 4 <= 9 * 30
+    decode = [plan for name, plan in smollm2[1].plans.items() if name.startswith("decode")]
+    assert decode and all(len(plan.dispatches) - 4 <= 9 * 30 for plan in decode)
 
 
 def test_the_weights_take_the_bytes_that_they_have_in_the_file(smollm2: tuple[Checkpoint, Program]) -> None:
