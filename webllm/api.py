@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from webllm import host
@@ -16,8 +17,8 @@ from webllm.checkpoint.gguf_model import checkpoint_from_gguf
 from webllm.device import Device, Loaded, Progress
 from webllm.engine import Engine, Timing
 from webllm.errors import Closed, RequestError
-from webllm.ops import TILE, Limits
-from webllm.program import CHUNK, Settings, build, context_size, read_rope_factors
+from webllm.ops import Limits
+from webllm.program import CHUNK, SLOW_CHUNK, Settings, build, context_size, read_rope_factors
 from webllm.tokenizer import Tokenizer
 
 AHEAD = 3  # decode steps in flight: hides the readback, costs at most so many steps after a stop
@@ -178,9 +179,7 @@ async def _load_on(
     chat_template: str | None,
     on_progress: Progress | None,
 ) -> LLM:
-    # A CPU that plays GPU takes seconds for a large chunk; a browser's watchdog allows about two.
-    chunk = min(TILE if device.info.software else CHUNK, -(-settings.context // TILE) * TILE)
-    settings = Settings(settings.context, settings.kv, chunk)
+    settings = replace(settings, chunk=SLOW_CHUNK if device.info.software else CHUNK)
     factors = await read_rope_factors(checkpoint)
     program = build(checkpoint, settings, Limits.of(device.limits, device.info.software), rope_factors=factors)
     loaded = await device.load(program, checkpoint.sources, on_progress)
@@ -188,7 +187,7 @@ async def _load_on(
         device,
         loaded,
         context=settings.context,
-        chunk=chunk,
+        chunk=program.plans["prefill"].rows,
         vocab_size=int(checkpoint.config["vocab_size"]),
         ahead=1 if device.info.software else AHEAD,
     )

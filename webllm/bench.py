@@ -18,9 +18,9 @@ from webllm.checkpoint import Checkpoint
 from webllm.describe import bytes_read
 from webllm.device import Device
 from webllm.engine import Engine
-from webllm.ops import TILE, Builder, Limits
+from webllm.ops import Builder, Limits
 from webllm.plan import Dispatch, Plan, Program
-from webllm.program import CHUNK, Settings, build, decode_plan, read_rope_factors
+from webllm.program import CHUNK, SLOW_CHUNK, Settings, build, decode_plan, read_rope_factors
 
 AHEAD = 4
 WARM_UP_S = 0.3  # GPUs idle at low clocks: without this numbers read up to three times too low
@@ -103,7 +103,7 @@ async def run(
     note("copy")
     copy = await copy_bandwidth(device)
     context = request.needed()
-    chunk = min(CHUNK, -(-context // TILE) * TILE)
+    chunk = SLOW_CHUNK if device.info.software else CHUNK
     note("weights")
     settings, limits = Settings(context, request.kv, chunk), Limits.of(device.limits, device.info.software)
     factors = await read_rope_factors(checkpoint)
@@ -111,7 +111,8 @@ async def run(
     timed = TimedDevice(device)
     loaded = await device.load(program, checkpoint.sources)
     vocab = int(checkpoint.config["vocab_size"])
-    engine = Engine(timed, loaded, context=context, chunk=chunk, vocab_size=vocab, ahead=AHEAD)
+    rows = program.plans["prefill"].rows
+    engine = Engine(timed, loaded, context=context, chunk=rows, vocab_size=vocab, ahead=AHEAD)
     results = []
     for tokens in request.prompt_tokens:
         note(f"prefill {tokens}")

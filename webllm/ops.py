@@ -93,7 +93,7 @@ class Recorder:
 
     def plan(self, result: int | None = None) -> Plan:
         """The plan recorded so far."""
-        return Plan(tuple(self.dispatches), result)
+        return Plan(tuple(self.dispatches), result, self.rows)
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def glu(x: Tensor, w: Matrix, norm: Norm) -> Tensor:
     if rec.rows == 1:
         y = rec.empty(rows, width)
         x, left = _norm_first(x, norm)
-        buffers = {**part.buffers, "x": x, "y": y}
+        buffers: dict[str, Tensor | int] = {**part.buffers, "x": x, "y": y}
         _matvec("matvec_glu", x, width, buffers, {"weight": part.format}, left, {"COLS": w.cols, "ROWS": width})
         return y
     both = linear(x, _as_stored(w), norm=norm)

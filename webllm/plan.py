@@ -59,10 +59,14 @@ class Dispatch:
 
 @dataclass(frozen=True)
 class Plan:
-    """Dispatches in order; `result` is the buffer that is read back after them, if any."""
+    """Dispatches in order; `result` is the buffer that is read back after them, if any.
+
+    rows: the most records that a step of this plan may have.
+    """
 
     dispatches: tuple[Dispatch, ...]
     result: int | None = None
+    rows: int = 1
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class Program:
 def renumber(plan: Plan, number: Mapping[int, int]) -> Plan:
     """The same plan over other buffers: `number` maps old buffer numbers to new ones."""
     dispatches = (replace(d, buffers=_renamed(d.buffers, number)) for d in plan.dispatches)
-    return Plan(tuple(dispatches), None if plan.result is None else number[plan.result])
+    return Plan(tuple(dispatches), None if plan.result is None else number[plan.result], plan.rows)
 
 
 def renumber_upload(upload: Upload, number: Mapping[int, int]) -> Upload:

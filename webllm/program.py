@@ -15,10 +15,11 @@ from webllm.checkpoint import Checkpoint
 from webllm.errors import RequestError, Unsupported
 from webllm.memory import share_scratch
 from webllm.ops import PAGE, RING, TILE, Builder, Cache, Heads, Limits, Recorder, Tensor
-from webllm.plan import PIECE_BYTES, Program, Upload
+from webllm.plan import PIECE_BYTES, Plan, Program, Upload
 from webllm.weights import Weights, random_uploads
 
-CHUNK = 512  # rows of a prefill step
+CHUNK = 1024  # rows of a prefill step: many, so that narrow weights fill the GPU
+SLOW_CHUNK = TILE  # on a CPU that plays GPU: a browser's watchdog allows a step about two seconds
 DEFAULT_CONTEXT = 4096
 KV_BYTES = {"f16": 2, "f32": 4}
 ROW_BYTES = 16  # token, position, sequence, emitted
@@ -27,7 +28,7 @@ STEP_HEADER = 16
 
 @dataclass(frozen=True)
 class Settings:
-    """What is decided at load. kv: "f16" or "f32" cache elements. chunk: rows of a prefill step."""
+    """What is decided at load. kv: "f16" or "f32" cache elements. chunk: at most so many rows in a prefill step."""
 
     context: int
     kv: str = "f16"
@@ -85,7 +86,9 @@ def build(
     model = architecture(checkpoint)
     config = model.config_of(checkpoint.config)
     builder = Builder(limits)
-    chunk = min(settings.chunk, -(-settings.context // TILE) * TILE)
+    # The widest activation is gate and up, side by side.
+    fitting = limits.storage_binding // (8 * config.intermediate_size) // TILE * TILE
+    chunk = max(TILE, min(settings.chunk, fitting, -(-settings.context // TILE) * TILE))
     raw = builder.buffer("raw", PIECE_BYTES + 4, "staging")
     params = builder.buffer("params", 32, "staging")
     weights = Weights(builder, checkpoint, raw, params)
