@@ -17,7 +17,7 @@ from webllm.errors import BadModel, RequestError, Unsupported
 from webllm.kernels import module
 from webllm.ops import RING, Limits
 from webllm.plan import PIECE_BYTES, Plan, Program
-from webllm.program import Settings, build, context_size, rope_table, step_bytes
+from webllm.program import CHUNK, Settings, build, context_size, rope_table, step_bytes
 from webllm.synthetic import checkpoint_from_config
 
 BENCH = Path(__file__).parents[1] / "bench"
@@ -102,7 +102,7 @@ def test_the_cache_is_two_buffers_a_layer_of_halves(smollm2: tuple[Checkpoint, P
     sizes = {buffer.name: buffer.size for buffer in smollm2[1].buffers if buffer.kind == "state"}
     cache = {name: size for name, size in sizes.items() if name[:2] in ("k.", "v.")}
     assert len(cache) == 60 and set(cache.values()) == {4096 * 3 * 64 * 2}
-    assert (sizes["logits"], sizes["result"], sizes["step"]) == (4 * 49152, 4 * RING, 16 + 16 * 512)
+    assert (sizes["logits"], sizes["result"], sizes["step"]) == (4 * 49152, 4 * RING, 16 + 16 * CHUNK)
     assert len(sizes) == 63
 
 
