@@ -27,6 +27,7 @@ class Limits:
     workgroup_storage: int = 16 << 10
     threads: int = 256  # of a matvec workgroup
     workgroups: int = 256  # that keep the whole GPU busy
+    narrow: int = 2048  # rows of a weight below which matmul has too few workgroups to keep it busy
 
     @classmethod
     def of(cls, limits: Mapping[str, int], software: bool = False) -> Limits:
@@ -36,6 +37,7 @@ class Limits:
             limits["maxComputeWorkgroupStorageSize"],
             64 if software else limits["maxComputeInvocationsPerWorkgroup"],
             1 if software else cls.workgroups,
+            0 if software else cls.narrow,
         )
 
 
@@ -337,7 +339,8 @@ def _linear(
         if rec.rows == 1:
             _matvec("matvec", x, part.rows, buffers, variants, norm or splits, shape)
         else:
-            rec.dispatch("matmul", buffers, (-(-part.rows // TILE), rec.per_row(TILE), 1), variants, **shape)
+            kernel = "matmul_narrow" if part.rows < rec.builder.limits.narrow else "matmul"
+            rec.dispatch(kernel, buffers, (-(-part.rows // TILE), rec.per_row(TILE), 1), variants, **shape)
     return y
 
 

@@ -1,4 +1,4 @@
-"""matvec, matvec_glu, matmul, silu_mul: against numpy on the dequantised weights."""
+"""matvec, matvec_glu, matmul, matmul_narrow, silu_mul: against numpy on the dequantised weights."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ def rows_of(count: int) -> list[tuple[int, int]]:
     return [(0, 0)] * count
 
 
-def check_linear(device: Any, rng: Any, dtype: str, shape: tuple[int, int], rows: list[int]) -> None:
+def check_linear(
+    device: Any, rng: Any, dtype: str, shape: tuple[int, int], rows: list[int], limits: Limits | None = None
+) -> None:
     """A matrix product for several numbers of rows; one row alone is recorded as decode."""
-    lab = Lab(device, max(rows))
+    lab = Lab(device, max(rows), limits)
     x = rng.standard_normal((max(rows), shape[1]))
     w, exact = lab.matrix("w", rng.standard_normal(shape), dtype)
     y = ops.linear(lab.tensor("x", x, 128), w)
@@ -41,9 +43,14 @@ def test_matvec_multiplies_every_format(device: Any, rng: Any, dtype: str, shape
     check_linear(device, rng, dtype, shape, [1])
 
 
-@pytest.mark.parametrize(("dtype", "shape"), each(QUANTISED + DENSE, SHAPES))
-def test_matmul_multiplies_every_format(device: Any, rng: Any, dtype: str, shape: tuple[int, int]) -> None:
-    check_linear(device, rng, dtype, shape, [3, 70, 1])
+WIDE, NARROW = Limits(narrow=0), Limits(narrow=1 << 20)  # which of the two matmuls every weight takes
+
+
+@pytest.mark.parametrize(("dtype", "shape", "limits"), each(QUANTISED + DENSE, SHAPES, [WIDE, NARROW]))
+def test_matmul_multiplies_every_format(
+    device: Any, rng: Any, dtype: str, shape: tuple[int, int], limits: Limits
+) -> None:
+    check_linear(device, rng, dtype, shape, [3, 70, 1], limits)
 
 
 @pytest.mark.parametrize("cols", [4, 36, 172, 68])
@@ -51,9 +58,9 @@ def test_matvec_columns_need_not_fill_a_unit(device: Any, rng: Any, cols: int) -
     check_linear(device, rng, "F32", (20, cols), [1])
 
 
-@pytest.mark.parametrize("cols", [4, 172])
-def test_matmul_columns_need_not_fill_a_unit(device: Any, rng: Any, cols: int) -> None:
-    check_linear(device, rng, "F32", (20, cols), [3])
+@pytest.mark.parametrize(("cols", "limits"), [(4, WIDE), (172, WIDE), (4, NARROW), (172, NARROW)])
+def test_matmul_columns_need_not_fill_a_unit(device: Any, rng: Any, cols: int, limits: Limits) -> None:
+    check_linear(device, rng, "F32", (20, cols), [3], limits)
 
 
 @pytest.mark.parametrize("rows", [1, 66])
