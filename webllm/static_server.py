@@ -1,4 +1,4 @@
-"""A web server on the loopback interface for one static folder: right MIME types, byte ranges, isolation headers.
+"""A web server on the loopback interface for one static folder: right MIME types, byte ranges, extra headers.
 
 For the demo, the tests and trying a site before publishing it. It knows nothing of what lies in the folder.
 Needs `pip install "webllm[serve]"`.
@@ -37,11 +37,6 @@ MEDIA_TYPES: Mapping[str, str] = {
     ".gguf": "application/octet-stream",
 }
 
-ISOLATION_HEADERS: Mapping[str, str] = {
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Embedder-Policy": "require-corp",
-}
-
 START_SECONDS = 10.0
 
 
@@ -66,26 +61,25 @@ class Server:
     folder: Path
 
 
-def static_app(folder: Path, *, isolated: bool = False, on_request: Log | None = None) -> ASGIApp:
+def static_app(folder: Path, *, headers: Mapping[str, str] | None = None, on_request: Log | None = None) -> ASGIApp:
     """Return an ASGI app that serves `folder`.
 
-    isolated    sends the COOP and COEP headers, which make SharedArrayBuffer available
+    headers     are sent with every answer
     on_request  is called after each answer's headers are sent, on the server's thread
     """
-    headers = {"Cache-Control": "no-cache"} | (dict(ISOLATION_HEADERS) if isolated else {})
-    return _Outer(_Files(directory=folder, html=True), headers, on_request)
+    return _Outer(_Files(directory=folder, html=True), {"Cache-Control": "no-cache", **(headers or {})}, on_request)
 
 
 @contextlib.contextmanager
 def serve_in_thread(
-    folder: Path, *, port: int = 0, isolated: bool = False, on_request: Log | None = None
+    folder: Path, *, port: int = 0, headers: Mapping[str, str] | None = None, on_request: Log | None = None
 ) -> Iterator[Server]:
     """Serve `folder` on 127.0.0.1 while the block runs; port 0 takes a free one.
 
     with serve_in_thread(Path("build/site")) as server:
         print(server.url)
     """
-    app = static_app(folder, isolated=isolated, on_request=on_request)
+    app = static_app(folder, headers=headers, on_request=on_request)
     with _bind(port) as sock:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, name="webllm-static", daemon=True)

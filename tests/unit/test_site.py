@@ -170,14 +170,13 @@ def test_what_is_not_in_the_folder_is_not_found(folder, path):
         assert status_of(f"{server.url}/{path}") == 404
 
 
-def test_isolation_headers_are_sent_when_asked_for(folder):
-    with serve_in_thread(folder, isolated=True) as server:
-        isolated = get(server.url)[1]
-    with serve_in_thread(folder) as server:
-        plain = get(server.url)[1]
-    assert isolated["Cross-Origin-Embedder-Policy"] == "require-corp"
-    assert isolated["Cross-Origin-Opener-Policy"] == "same-origin"
-    assert plain["Cross-Origin-Embedder-Policy"] is None
+def test_headers_that_were_asked_for_are_sent_with_errors_too(folder):
+    with serve_in_thread(folder, headers={"Content-Security-Policy": "default-src 'self'"}) as server:
+        assert get(server.url)[1]["Content-Security-Policy"] == "default-src 'self'"
+        with pytest.raises(urllib.error.HTTPError) as missing:
+            get(f"{server.url}/absent")
+    assert missing.value.headers["Content-Security-Policy"] == "default-src 'self'"
+    missing.value.close()
 
 
 def test_every_request_is_logged_with_its_range_and_its_status(folder):
