@@ -228,7 +228,7 @@ def linear(
     if y.shape != (x.shape[0], w.rows):
         raise ValueError(f"linear: wanted [{x.shape[0]}, {w.rows}] to write to, got {[*y.shape]}")
     x, norm = _norm_first(x, norm)
-    return _linear(x, w, norm, None, bias, y, add=add_to is not None)
+    return _linear(x, w, norm, bias, y, add=add_to is not None)
 
 
 def glu(x: Tensor, w: Matrix, norm: Norm) -> Tensor:
@@ -277,7 +277,7 @@ def attend(qkv: Tensor, heads: Heads, cache: Cache, o_proj: Matrix, add_to: Tens
         return
     splits = _attend_splits(qkv, heads, cache)
     if qkv.rec.short and _fits_workgroup(o_proj.cols, qkv.rec.builder.limits):
-        _linear(splits.part, o_proj, None, splits, None, add_to)
+        _linear(splits.part, o_proj, splits, None, add_to, add=True)
     else:
         linear(_merge(splits), o_proj, add_to=add_to)
 
@@ -321,11 +321,10 @@ def _check_heads(op: str, qkv: Tensor, heads: Heads) -> None:
 def _linear(
     x: Tensor,
     w: Matrix,
-    norm: Norm | None,
-    splits: Splits | None,
+    source: Norm | Splits | None,
     bias: Vector | None,
     y: Tensor,
-    add: bool = True,
+    add: bool,
 ) -> Tensor:
     """One dispatch a part of the weight. The input is x, its norm, or what merging the splits gives."""
     rec = x.rec
@@ -337,7 +336,7 @@ def _linear(
             variants["bias"] = "add"
         shape = {"COLS": w.cols, "ROWS": part.rows, "STRIDE": y.shape[1], "OFFSET": part.first, "ADD": add}
         if rec.rows == 1:
-            _matvec("matvec", x, part.rows, buffers, variants, norm or splits, shape)
+            _matvec("matvec", x, part.rows, buffers, variants, source, shape)
         else:
             kernel = "matmul_narrow" if part.rows < rec.builder.limits.narrow else "matmul"
             rec.dispatch(kernel, buffers, (-(-part.rows // TILE), rec.per_row(TILE), 1), variants, **shape)

@@ -38,6 +38,13 @@ def test_eight_tokens_of_the_other_cases_are_equal(page, golden, number):
     assert generate(page, case["prompt_ids"], 8) == case["greedy_ids"][:8]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [POEM, FRUITS])
+def test_every_token_of_the_other_cases_is_equal(page, golden, number):
+    case = golden[number]
+    assert generate(page, case["prompt_ids"], len(case["greedy_ids"])) == case["greedy_ids"]
+
+
 def test_the_model_was_fetched_once_header_and_weights_together(page, requests_seen):
     fetched = [request for request in requests_seen if request.path.endswith(".gguf")]
     assert [request.range for request in fetched] == ["bytes=0-"]

@@ -1,4 +1,4 @@
-"""A whole conversation on the chat page, and Chromium's own log of where it connected."""
+"""A whole conversation on the chat page under a strict policy, and Chromium's own log of where it connected."""
 
 import re
 
@@ -6,10 +6,21 @@ import pytest
 from playwright.sync_api import expect
 
 from webllm.demo import browser_flags, requests_elsewhere
+from webllm.static_server import serve_in_thread
 
 pytestmark = pytest.mark.browser
 
 MINUTE = 60_000  # milliseconds
+POLICY = (  # as docs/page.md recommends it
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; "
+    "style-src 'self'; img-src 'self'"
+)
+
+
+@pytest.fixture
+def strict_url(site):
+    with serve_in_thread(site, headers={"Content-Security-Policy": POLICY}) as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -26,18 +37,20 @@ def logged(browser_type, browser_type_launch_args, tmp_path):
     browser.close()
 
 
-def test_the_page_answers_as_transformers_does_and_no_request_leaves_the_machine(logged, url, golden):
+def test_the_page_answers_as_transformers_does_and_no_request_leaves_the_machine(logged, strict_url, golden):
     browser, close = logged
     page = browser.new_page()
-    page.goto(f"{url}/?model=smollm2-135m-instruct")
-    page.wait_for_function("document.body.dataset.state !== 'loading'", timeout=4 * MINUTE)
-    assert page.locator("body").get_attribute("data-state") == "ready", page.get_by_role("alert").inner_text()
+    page.goto(f"{strict_url}/?model=smollm2-135m-instruct")
+    body = page.locator("body")
+    expect(body).not_to_have_attribute("data-state", "loading", timeout=4 * MINUTE)
+    assert body.get_attribute("data-state") == "ready", page.get_by_role("alert").inner_text()
     expect(page.locator("#notice")).to_contain_text("processor")  # SwiftShader is no GPU, and the page says so
 
     box = page.get_by_role("textbox")
     box.fill(golden[0]["prompt"])
     box.press("Enter")
-    page.wait_for_function("document.body.dataset.state !== 'generating'", timeout=8 * MINUTE)
+    expect(page.locator("#stats")).to_contain_text("tokens/s", timeout=8 * MINUTE)
+    expect(body).to_have_attribute("data-state", "ready")
     answer = page.locator('[data-role="assistant"]').last
     assert answer.text_content() == golden[0]["greedy_text"].removesuffix("<|im_end|>")
     assert re.search(r"8 tokens · [\d.]+ tokens/s", page.locator("#stats").inner_text())

@@ -28,12 +28,12 @@ def chat(
     system: Annotated[str | None, typer.Option(help="The system message.", show_default="the template's own")] = None,
     max_tokens: MaxTokens = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, help="0: always the likeliest token.", show_default="the model's own, or 1")
+        float | None, typer.Option(min=0, help="0, the likeliest token each time: the only one in this release.")
     ] = None,
-    top_p: Annotated[float | None, typer.Option(min=0, max=1, help="Keep the likeliest tokens of this share.")] = None,
-    top_k: Annotated[int | None, typer.Option(min=0, help="Keep this many of the likeliest tokens.")] = None,
-    min_p: Annotated[float | None, typer.Option(min=0, max=1, help="Drop tokens below this part of the best.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same answer.")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0, max=1, help="Not in this release.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=0, help="Not in this release.")] = None,
+    min_p: Annotated[float | None, typer.Option(min=0, max=1, help="Not in this release.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Not in this release.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends the answer; may be given again.")] = None,
     context: Context = None,
     kv: Kv = "f16",
