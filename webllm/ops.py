@@ -364,7 +364,8 @@ def _matvec_shape(rows: int, cols: int, limits: Limits) -> tuple[int, int]:
     wanted = -(-cols // 32) * per
     if rows // per >= limits.workgroups:
         wanted = max(16, wanted // 2)  # enough to do without: two units a thread
-    return per, min(512, limits.threads, 1 << (wanted - 1).bit_length())
+    most = 1 << (min(512, limits.threads).bit_length() - 1)  # some devices allow 384 or 896
+    return per, min(most, 1 << (wanted - 1).bit_length())
 
 
 def _matvec(
