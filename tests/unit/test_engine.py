@@ -419,6 +419,19 @@ async def test_a_chat_ends_at_the_end_token_and_does_not_show_it(engine: Engine)
     assert len(answer.choices[0].message.content) == ids.index(0)
 
 
+async def test_a_chat_gives_its_token_ids_when_asked(engine: Engine) -> None:
+    """The same whole and streamed, the stop token included, the prompt's ids once."""
+    chat, prompt = letters(engine), [ord(letter) - 0x20 for letter in "Tell"]
+    ids = continuation(prompt, 5)
+    options = {"max_tokens": 5, "return_token_ids": True}
+    whole = await chat.create(ask("Tell"), **options)
+    assert (whole.prompt_token_ids, whole.choices[0].token_ids) == (prompt, ids)
+    chunks = [chunk async for chunk in await chat.create(ask("Tell"), stream=True, **options)]
+    assert [token for chunk in chunks for token in chunk.choices[0].token_ids] == ids
+    assert [chunk.prompt_token_ids for chunk in chunks] == [prompt] + [None] * (len(chunks) - 1)
+    assert (await chat.create(ask("Tell"), max_tokens=5)).choices[0].token_ids is None
+
+
 async def test_an_interrupted_chat_says_so_although_another_waits(engine: Engine) -> None:
     """Stops hold every letter back, so the first has a letter to show after the other has begun."""
     chat = letters(engine)
