@@ -19,7 +19,7 @@ function setState(state) {
   $("stop").hidden = !generating;
   $("send").disabled = !llm || generating;
   $("new-chat").disabled = !llm;
-  for (const button of $("examples").querySelectorAll("button")) button.disabled = !llm;
+  for (const button of $("examples").querySelectorAll("button")) button.disabled = !llm || generating;
   $("loading").hidden = state !== "loading";
   $("messages").ariaBusy = String(generating); // read aloud once it is whole
 }

@@ -194,9 +194,9 @@ function place(url, response, offset) {
   }
   const length = Number(headers.get("Content-Length") ?? NaN);
   if (status === 206) {
-    const found = /\/(\d+)$/.exec(headers.get("Content-Range") ?? ""); // CORS may hide it
-    const total = found ? Number(found[1]) : offset + length;
-    if (total > 0) return [offset, total];
+    const found = /^bytes (\d+)-\d+\/(\d+)$/.exec(headers.get("Content-Range") ?? ""); // CORS may hide it
+    const total = found ? Number(found[2]) : offset + length;
+    if (total > 0 && (!found || Number(found[1]) === offset)) return [offset, total];
   }
   if (status === 200 && length > 0) return [0, length];
   if (status === 416) throw failure("Truncated", `${url}: the file is empty`);

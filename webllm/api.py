@@ -15,7 +15,7 @@ from webllm.checkpoint import Checkpoint
 from webllm.checkpoint.gguf import read_gguf
 from webllm.checkpoint.gguf_model import checkpoint_from_gguf
 from webllm.device import Device, Loaded, Progress
-from webllm.engine import Engine, Timing
+from webllm.engine import Engine
 from webllm.errors import Closed, RequestError
 from webllm.ops import Limits
 from webllm.program import CHUNK, SLOW_CHUNK, Settings, build, context_size, read_rope_factors
@@ -38,7 +38,6 @@ class LLM:
         self._engine: Engine | None = engine
         self._tokenizer: Tokenizer | None = None
         self._template = template or checkpoint.chat_template
-        self._last = Timing()
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -79,8 +78,7 @@ class LLM:
             raise RequestError(f"max_tokens must be at least 1, got {max_tokens}")
         stop_ids = frozenset[int]() if ignore_eos else self.checkpoint.stop_ids
         self.engine.check(ids)
-        self._last = Timing()
-        return self.engine.generate(ids, max_tokens, stop_ids, self._last)
+        return self.engine.generate(ids, max_tokens, stop_ids)
 
     async def logits(self, ids: Sequence[int]) -> Any:
         """Logits after the last of `ids`, float32[vocab]: a numpy array, or a memoryview where there is no numpy."""
@@ -96,7 +94,7 @@ class LLM:
         self.engine.interrupt()
 
     def stats(self) -> dict[str, Any]:
-        """Speed of the last `generate`, memory and dispatches."""
+        """Speed of the last request, memory and dispatches."""
         program = self._loaded.program
         return {
             "model": self.name,
@@ -104,9 +102,9 @@ class LLM:
             "context": self.context,
             "cached_tokens": self.engine.cached_tokens,
             "load_s": self.load_s,
-            "prefill_tokens_per_s": self._last.prefill_tokens_per_s,
-            "decode_tokens_per_s": self._last.decode_tokens_per_s,
-            "time_to_first_token_s": self._last.prefill_s,
+            "prefill_tokens_per_s": self.engine.last.prefill_tokens_per_s,
+            "decode_tokens_per_s": self.engine.last.decode_tokens_per_s,
+            "time_to_first_token_s": self.engine.last.prefill_s,
             "dispatches": {name: len(plan.dispatches) for name, plan in program.plans.items()},
             "bytes": program.bytes_by_kind(),
         }

@@ -174,7 +174,7 @@ def _check(max_tokens: int | None, temperature: float | None, unknown: Mapping[s
 
 
 def _stops(stop: str | Sequence[str] | None) -> list[str]:
-    stops = [stop] if isinstance(stop, str) else list(stop or ())
-    if not all(isinstance(text, str) for text in stops):
+    stops = (stop,) if isinstance(stop, str) else () if stop is None else stop
+    if not isinstance(stops, list | tuple) or not all(isinstance(text, str) for text in stops):
         raise RequestError(f"stop must be a text or a list of texts, got {stop!r}")
-    return stops
+    return list(stops)

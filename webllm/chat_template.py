@@ -25,6 +25,7 @@ _MAX_OUTPUT = 1 << 24  # characters; no context holds as many
 _MAX_REPEAT = 1 << 20  # characters or items that a `*` may make
 _MAX_NUMBER = 1 << 62
 _PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
+_LONGEST_TOKEN = 256  # characters of a special token; the guard looks at all of its beginnings and ends
 
 
 class Piece(NamedTuple):
@@ -50,6 +51,10 @@ class ChatTemplate:
         self.source = source
         # a token of one character cannot be broken in two, so it is never taken for special
         self._special = sorted((text for text in special_tokens if len(text) > 1), key=len, reverse=True)
+        if self._special and len(self._special[0]) > _LONGEST_TOKEN:
+            raise BadModel(
+                f"a special token has {len(self._special[0]):,} characters; at most {_LONGEST_TOKEN} are read"
+            )
         self._names = {"bos_token": bos_token, "eos_token": eos_token}
 
     def render(
@@ -159,7 +164,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _checked(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    if isinstance(messages, str | Mapping) or not messages:
+    if not isinstance(messages, list | tuple) or not messages:
         raise RequestError('chat: messages must be a list like [{"role": "user", "content": "Hi"}], with one at least')
     return [_message(i, message) for i, message in enumerate(messages)]
 

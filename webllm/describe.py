@@ -33,8 +33,12 @@ def describe_plan(program: Program, plan: Plan) -> dict[str, Any]:
 
 
 def bytes_read(program: Program, plan: Plan) -> int:
-    """Bytes of the weight buffers that the plan binds, each once however many dispatches bind it."""
-    bound = {number for dispatch in plan.dispatches for _, number in dispatch.buffers}
+    """Bytes of the weights that a step of one row reads, each buffer once however many dispatches bind it.
+
+    Of an embedding that is not also the LM head it reads one row, which counts as nothing.
+    """
+    reading = (dispatch for dispatch in plan.dispatches if dispatch.kernel != "embed")
+    bound = {number for dispatch in reading for _, number in dispatch.buffers}
     return sum(program.buffers[i].size for i in bound if program.buffers[i].kind == "weight")
 
 

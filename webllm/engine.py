@@ -11,13 +11,14 @@ import asyncio
 import struct
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import takewhile
+from operator import index
 
 from webllm.device import Device, Loaded
-from webllm.errors import ContextFull, RequestError
+from webllm.errors import ContextFull, DeviceError, RequestError
 from webllm.ops import RING
 from webllm.program import decode_plan, step_bytes
 
@@ -59,6 +60,7 @@ class Engine:
         self._cached: list[int] = []  # tokens whose K and V are in the cache
         self._turn = asyncio.Lock()
         self._interrupted = False
+        self.last = Timing()  # of the newest request that had its turn
 
     async def generate(
         self,
@@ -78,6 +80,7 @@ class Engine:
         count = room if max_tokens is None else min(max_tokens, room)
         async with self._turn:
             self._interrupted = False
+            self.last = timing
             started = time.perf_counter()
             async with _InFlight() as steps:
                 await self._prefill(ids, timing, steps)
@@ -131,6 +134,7 @@ class Engine:
 
     def check(self, ids: Sequence[int]) -> list[int]:
         """The ids as a list, or `RequestError` / `ContextFull` if they cannot be a prompt here."""
+        ids = _whole_numbers(ids)
         if not ids:
             raise RequestError("the prompt is empty: wanted at least one token id")
         bad = [i for i in ids if not 0 <= i < self.vocab_size]
@@ -141,7 +145,7 @@ class Engine:
                 f"the prompt has {len(ids)} tokens and the context holds {self.context}. Load the model with "
                 f"context={len(ids) + 256} or more, or shorten the prompt"
             )
-        return list(ids)
+        return ids
 
     async def _prefill(self, ids: list[int], timing: Timing, steps: _InFlight) -> None:
         """Bring the cache to ids[:-1]; the last token goes through decode, which has the LM head.
@@ -180,6 +184,9 @@ class Engine:
             result, _ = await steps.oldest()
             self._cached.append(token)
             (token,) = struct.unpack_from("<I", result, 4 * (number % RING))
+            if token >= self.vocab_size:  # what argmax leaves when every logit is NaN
+                self.forget()
+                raise DeviceError(f"the model's numbers overflowed after {number} tokens; load it with kv='f32'")
             yield token
 
     async def _step(self, token: int) -> None:
@@ -188,6 +195,17 @@ class Engine:
         length = len(self._cached) + 1
         await self._device.submit(self._loaded, decode_plan(length), 1, length)
         self._cached.append(token)
+
+
+def _whole_numbers(ids: Iterable[int]) -> list[int]:
+    """The ids as plain ints, also from numpy; `RequestError` for anything that is no list of whole numbers."""
+    try:
+        given = list(ids)
+        if any(isinstance(i, bool) for i in given):
+            raise TypeError("got a bool")
+        return [index(i) for i in given]
+    except TypeError as error:
+        raise RequestError(f"a prompt is a list of token ids, whole numbers: {error}") from None
 
 
 class _InFlight:

@@ -18,8 +18,9 @@
     │   └── DeviceLost           the GPU went away
     └── Closed                   the model was used after close()
 
-Messages name who, what was wanted, what came, and the way out. After any of them the loaded model,
-the chat and a half-finished download are as they were.
+Messages name who, what was wanted, what came, and the way out. After any of them the loaded
+model stays usable (unless the device is lost), the chat and a half-finished download are as they were; what had to
+be dropped from the KV cache is computed again.
 """
 
 

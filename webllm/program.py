@@ -12,7 +12,7 @@ from types import ModuleType
 
 from webllm import models, ops
 from webllm.checkpoint import Checkpoint
-from webllm.errors import RequestError, Unsupported
+from webllm.errors import BadModel, RequestError, Unsupported
 from webllm.memory import share_scratch
 from webllm.ops import PAGE, RING, TILE, Builder, Cache, Heads, Limits, Recorder, Tensor
 from webllm.plan import PIECE_BYTES, Plan, Program, Upload
@@ -67,7 +67,10 @@ async def read_rope_factors(checkpoint: Checkpoint) -> tuple[float, ...]:
     if tensor.dtype != "F32":
         raise Unsupported(f"{checkpoint.name}: {name} is {tensor.dtype}; wanted F32")
     data = await checkpoint.sources[tensor.source].read(tensor.offset, tensor.nbytes)
-    return struct.unpack(f"<{tensor.nbytes // 4}f", data)
+    factors = struct.unpack(f"<{tensor.nbytes // 4}f", data)
+    if not all(math.isfinite(factor) and factor > 0 for factor in factors):
+        raise BadModel(f"{checkpoint.name}: {name} must hold finite numbers above 0")
+    return factors
 
 
 def build(

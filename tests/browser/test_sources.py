@@ -15,7 +15,7 @@ CONTENT = bytes(range(251)) * (SIZE // 251 + 1)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """/ranges honours Range, /plain does not, /short breaks off, /NUMBER answers with that status."""
+    """/ranges honours Range, /plain does not, /short breaks off, /shifted sends other bytes, /NUMBER that status."""
 
     seen: ClassVar[list[tuple[str, str]]] = []
 
@@ -28,11 +28,14 @@ class Handler(BaseHTTPRequestHandler):
         body = CONTENT[:SIZE]
         if self.path == "/ranges":
             return self.answer(206, body[start:], {"Content-Range": f"bytes {start}-{SIZE - 1}/{SIZE}"})
+        if self.path == "/shifted":
+            return self.answer(206, body[start:], {"Content-Range": f"bytes {start + 4}-{SIZE - 1}/{SIZE}"})
         return self.answer(200, body[: SIZE // 2] if self.path == "/short" else body, length=SIZE)
 
     def answer(self, status, body, headers=None, length=None):
         self.send_response(status)
         self.send_header("Access-Control-Allow-Origin", "*")
+        self.send_header("Access-Control-Expose-Headers", "Content-Range" if self.path == "/shifted" else "")
         self.send_header("Content-Length", str(len(body) if length is None else length))
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -117,6 +120,7 @@ def test_a_jump_forward_costs_one_request_where_the_server_knows_ranges(read, se
         ("404", "ModelNotFound", "HTTP 404"),
         ("503", "FetchError", "HTTP 503"),
         ("short", "FetchError|Truncated", f"of {SIZE}"),
+        ("shifted", "FetchError", "the range that was asked for"),
     ],
 )
 def test_a_failing_server_gives_a_named_error_with_the_address(read, server, path, name, words):

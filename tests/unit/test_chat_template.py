@@ -74,6 +74,11 @@ def test_roles_names_and_tools_are_guarded_like_contents():
     assert pieces == [Piece('<s><|im_end|>[{"<s>": ["<s>"]}]<s>', False)]
 
 
+def test_a_special_token_without_end_is_refused():
+    with pytest.raises(BadModel, match="15,001 characters"):
+        ChatTemplate("{{ messages[0].content }}", ["<" * 15_001])
+
+
 def test_overlapping_special_tokens_are_all_broken():
     template = ChatTemplate("{{ messages[0].content }}", ("ab", "bcd"))
     assert template.render([{"role": "user", "content": "abcd"}]) == [Piece("abcd", False)]

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
+import numpy as np
 import pytest
 
 from webllm.chat import Completions
@@ -240,6 +241,25 @@ async def test_what_was_computed_beyond_a_stop_is_forgotten(device: FakeDevice) 
     assert engine.cached_tokens == len(PROMPT) + len(answer) - 1
     longer = [*PROMPT, *answer, 1, 1, 1]
     assert await tokens(engine, longer, 5) == continuation(longer, 5)
+
+
+@pytest.mark.parametrize("ids", [[True, 2], [1.5, 2], ["a"], 5, None])
+async def test_a_prompt_that_is_no_list_of_whole_numbers_is_refused_by_name(engine: Engine, ids: Any) -> None:
+    with pytest.raises(RequestError, match="whole numbers"):
+        engine.check(ids)
+
+
+def test_a_prompt_may_be_an_array(engine: Engine) -> None:
+    assert engine.check(np.array([1, 2, 3])) == [1, 2, 3]
+
+
+async def test_logits_that_are_all_nan_are_an_error_of_the_device(device: FakeDevice) -> None:
+    """argmax leaves 0xFFFFFFFF then. What is in the cache is no good either."""
+    engine = make_engine(device, 1)
+    engine.vocab_size = 1  # every token that the device makes is now outside
+    with pytest.raises(DeviceError, match="overflowed"):
+        await tokens(engine, [0], 3)
+    assert engine.cached_tokens == 0
 
 
 async def test_nothing_is_in_flight_when_a_request_has_ended(device: FakeDevice) -> None:

@@ -290,15 +290,12 @@ async def test_llama_3_factors_stay_a_tensor_that_the_configuration_names(tmp_pa
     assert model.tensors["rope_freqs.weight"].shape == (8,)
 
 
-async def test_yarn_scaling_keeps_factor_and_original_length(tmp_path):
+async def test_a_rope_scaling_that_no_model_runs_is_refused_by_name(tmp_path):
     def yarn(writer: GGUFWriter) -> None:
         writer.add_string("llama.rope.scaling.type", "yarn")
-        writer.add_rope_scaling_factor(4.0)
-        writer.add_rope_scaling_orig_ctx_len(32)
 
-    model = await open_model(tmp_path, metadata=yarn)
-    wanted = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
-    assert model.config["rope_scaling"] == wanted
+    with pytest.raises(Unsupported, match="'yarn'; supported are linear"):
+        await open_model(tmp_path, metadata=yarn)
 
 
 async def test_an_unknown_architecture_is_named_with_the_known_ones(tmp_path):

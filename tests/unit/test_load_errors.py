@@ -237,6 +237,15 @@ async def test_rotary_factors_of_another_type_are_refused(watched: Watched, wher
     assert watched.nothing_is_left()
 
 
+@pytest.mark.parametrize("factor", [0.0, float("nan"), -2.0])
+async def test_rotary_factors_that_make_no_frequency_are_refused(watched: Watched, where: Path, factor: float) -> None:
+    scaled = random_model(Shape(layers=1, factors=(2.0,) * 12))
+    path = write_gguf(scaled, where, tensors={"rope_freqs.weight": np.full(12, factor, np.float32)})
+    with pytest.raises(BadModel, match="finite numbers above 0"):
+        await webllm.load(path)
+    assert watched.nothing_is_left()
+
+
 async def test_without_a_tokenizer_ids_work_and_text_says_why_not(good: Path) -> None:
     async with await webllm.load(good) as llm:
         assert len([i async for i in llm.generate([5], max_tokens=2)]) == 2

@@ -290,6 +290,9 @@ def test_gate_and_up_of_two_types_are_refused() -> None:
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, Unsupported, "'yarn'; supported are default, linear"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, BadModel, "rope_scaling lacks 'low_freq_factor'"),
         ({"rope_scaling": {"rope_type": "linear"}}, BadModel, "rope_scaling lacks 'factor'"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, BadModel, "makes no frequencies"),
+        ({"rope_theta": 1e-320}, BadModel, "wanted rope_theta from 1"),
+        ({"rope_theta": float("nan")}, BadModel, "wanted rope_theta from 1"),
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(changes: Any, error: type[Exception], words: str) -> None:

@@ -33,6 +33,13 @@ def test_every_quantisation_makes_a_program_that_reads_all_its_weights(quant):
     assert bytes_read(program, program.plans["decode"]) == describe(program)["memory"]["weights"]
 
 
+def test_an_embedding_that_is_not_the_head_is_not_counted_as_read():
+    program = build(checkpoint_from_config({**CONFIG, "tie_word_embeddings": False}, "q8"), Settings(128), Limits())
+    table = sum(buffer.size for buffer in program.buffers if buffer.name.startswith("model.embed_tokens"))
+    assert table > 0
+    assert bytes_read(program, program.plans["decode"]) == describe(program)["memory"]["weights"] - table
+
+
 def test_rows_that_do_not_divide_into_blocks_are_f16():
     checkpoint = checkpoint_from_config({**CONFIG, "intermediate_size": 172}, "q4")
     assert checkpoint.tensors["model.layers.0.mlp.down_proj.weight"].dtype == "F16"

@@ -265,15 +265,9 @@ def _rope_scaling(fields: _Fields, has_factors: bool) -> dict[str, Any] | None:
     kind = fields.text("rope.scaling.type", "none" if old is None else "linear")
     if kind == "none":
         return None
-    if kind not in ("linear", "yarn"):
-        name = fields.gguf.name
-        raise Unsupported(f"{name}: rope scaling {kind!r}; supported are linear, yarn and Llama 3's factors")
-    factor = fields.real("rope.scaling.factor", fields.real("rope.scale_linear", 1.0))
-    scaling: dict[str, Any] = {"rope_type": kind, "factor": factor}
-    if kind == "yarn":
-        length = fields.integer("rope.scaling.original_context_length", fields.integer("context_length"))
-        scaling["original_max_position_embeddings"] = length
-    return scaling
+    if kind != "linear":
+        raise Unsupported(f"{fields.gguf.name}: rope scaling {kind!r}; supported are linear and Llama 3's factors")
+    return {"rope_type": kind, "factor": fields.real("rope.scaling.factor", fields.real("rope.scale_linear", 1.0))}
 
 
 def _generation(metadata: Mapping[str, Any]) -> dict[str, float]:

@@ -65,6 +65,10 @@ class Config:
         sizes = (self.hidden_size, self.intermediate_size, self.num_hidden_layers, self.num_key_value_heads)
         if min(*sizes, self.num_attention_heads, self.head_dim, self.vocab_size) < 1:
             raise BadModel(f"every size must be at least 1, got {self}")
+        if not (1 <= self.rope_theta < math.inf and 0 <= self.rms_norm_eps < math.inf):
+            raise BadModel(
+                f"wanted rope_theta from 1 and rms_norm_eps from 0, got {self.rope_theta}, {self.rms_norm_eps}"
+            )
         if self.num_attention_heads % self.num_key_value_heads:
             raise BadModel(f"{self.num_attention_heads} heads do not share {self.num_key_value_heads} K/V heads evenly")
         if self.hidden_size % 4 or self.intermediate_size % 4 or self.head_dim % 8 or self.head_dim > 256:
@@ -103,6 +107,8 @@ def inverse_frequencies(config: Config, factors: Sequence[float] = ()) -> list[f
             return [_llama3(f, scaling) for f in plain]
     except KeyError as missing:
         raise BadModel(f"the configuration's rope_scaling lacks {missing}") from None
+    except (ZeroDivisionError, TypeError, ValueError) as error:
+        raise BadModel(f"the configuration's rope_scaling {dict(scaling)} makes no frequencies: {error}") from None
     raise Unsupported(f"rope_scaling of type {kind!r}; supported are default, linear and llama3")
 
 
