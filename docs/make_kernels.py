@@ -26,7 +26,7 @@ def tables() -> str:
     """The kernels, then the library files that they use."""
     library = sorted(path.stem for path in (kernels.folder() / "lib").glob("*.wgsl"))
     first = _table(("Kernel", "Computes", "Buffers", "Grid", "Uses", "Why"), map(_kernel, kernels.names()))
-    second = _table(("Library file", "What", "Buffers", "Why"), map(_library, library))
+    second = _table(("Library file", "What", "Buffers", "Needs", "Why"), map(_library, library))
     return f"{first}\n## Library files\n\n{second}"
 
 
@@ -38,7 +38,8 @@ def _kernel(name: str) -> list[str]:
 
 def _library(name: str) -> list[str]:
     header = kernels.header(kernels.read(f"lib/{name}"))
-    return [_code(name), header.formula.partition(": ")[2], _bindings(header), header.why]
+    needs = ", ".join(map(_code, sorted(header.needs)))
+    return [_code(name), header.formula.partition(": ")[2], _bindings(header), needs, header.why]
 
 
 def _formula(header: kernels.Header) -> str:

@@ -4,7 +4,7 @@
 // binding 2 stats read       array<vec2<f32>> [rows][HEADS][SPLITS] maximum, sum
 // binding 3 y     read_write array<vec4<f32>> [rows][HEADS][HEAD_DIM / 4]
 // grid    HEADS, rows
-// uses    step
+// uses    step reduce
 // why     Splits run at the same time and cannot see each other's maximum.
 
 override HEADS: u32;
@@ -17,14 +17,16 @@ override SPLIT: u32;  // positions in a split
 @group(0) @binding(2) var<storage, read> stats: array<vec2<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
 
+alias Reduced = f32;
+
 const WG = 128u;
 
-var<workgroup> most: array<f32, 128>;
 var<workgroup> sums: array<f32, 128>;
 var<workgroup> totals: array<vec4<f32>, 128>;
 
 @compute @workgroup_size(128)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
+  let t = lane.t;
   let quads = HEAD_DIM / 4u;
   let head = group.y * HEADS + group.x;
   let splits = step.row[group.y].position / SPLIT + 1u;
@@ -32,14 +34,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   for (var s = t; s < splits; s += WG) {
     largest = max(largest, stats[head * SPLITS + s].x);
   }
-  most[t] = largest;
-  for (var width = WG / 2u; width > 0u; width /= 2u) {
-    workgroupBarrier();
-    if (t < width) {
-      most[t] = max(most[t], most[t + width]);
-    }
-  }
-  workgroupBarrier();
+  largest = reduce_max(largest, lane);
 
   // Threads that share a quad take every (WG / quads)th split.
   let lanes = WG / quads;
@@ -47,7 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var sum = 0.0;
   for (var s = t / quads; t < lanes * quads && s < splits; s += lanes) {
     let stat = stats[head * SPLITS + s];
-    let share = exp(stat.x - most[0]);
+    let share = exp(stat.x - largest);
     sum += share * stat.y;
     total += share * part[(head * SPLITS + s) * quads + t % quads];
   }

@@ -6,7 +6,7 @@
 // binding 6 part    read_write array<vec4<f32>> [rows][HEADS][SPLITS][HEAD_DIM / 4] not normalised
 // binding 7 stats   read_write array<vec2<f32>> [rows][HEADS][SPLITS] maximum, sum
 // grid    HEADS / GROUP, ceil(length / 128), rows
-// uses    step pages kv rope outer
+// uses    step pages kv rope outer reduce
 // why     The cost follows the length; K and V are read once for all heads of a group. Only the last split sees the row's own k and v, so its workgroup can store them itself: no dispatch of its own.
 
 override HEADS: u32;
@@ -22,13 +22,13 @@ override SCRATCH: u32;  // max(512, 2 HEAD_DIM)
 @group(0) @binding(6) var<storage, read_write> part: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> stats: array<vec2<f32>>;
 
+alias Reduced = vec4<f32>;
+
 const WG = 128u;  // threads, and positions in a split
 
 var<workgroup> scratch: array<vec4<f32>, SCRATCH>;  // queries [8][HEAD_DIM / 4], then sums [4][WG]
 var<workgroup> low_score: array<vec4<f32>, 128>;    // heads 0-3 of each position
 var<workgroup> high_score: array<vec4<f32>, 128>;   // heads 4-7
-var<workgroup> low_reduce: array<vec4<f32>, 64>;    // the first step of a reduction takes two scores a thread
-var<workgroup> high_reduce: array<vec4<f32>, 64>;
 var<workgroup> page_at: array<u32, 4>;              // where this head's part of the split's pages begins
 
 // Rotated queries of GROUP heads, and zeros up to 8.
@@ -92,43 +92,6 @@ fn score_position(t: u32) {
   high_score[t] = high * SCALE;
 }
 
-// Leaves the maximum of all threads' scores in element 0.
-fn reduce_max(t: u32) {
-  workgroupBarrier();
-  if (t < WG / 2u) {
-    low_reduce[t] = max(low_score[t], low_score[t + WG / 2u]);
-    high_reduce[t] = max(high_score[t], high_score[t + WG / 2u]);
-  }
-  for (var width = WG / 4u; width > 0u; width /= 2u) {
-    workgroupBarrier();
-    if (t < width) {
-      low_reduce[t] = max(low_reduce[t], low_reduce[t + width]);
-      if (GROUP > 4u) {
-        high_reduce[t] = max(high_reduce[t], high_reduce[t + width]);
-      }
-    }
-  }
-  workgroupBarrier();
-}
-
-fn reduce_sum(t: u32) {
-  workgroupBarrier();
-  if (t < WG / 2u) {
-    low_reduce[t] = low_score[t] + low_score[t + WG / 2u];
-    high_reduce[t] = high_score[t] + high_score[t + WG / 2u];
-  }
-  for (var width = WG / 4u; width > 0u; width /= 2u) {
-    workgroupBarrier();
-    if (t < width) {
-      low_reduce[t] += low_reduce[t + width];
-      if (GROUP > 4u) {
-        high_reduce[t] += high_reduce[t + width];
-      }
-    }
-  }
-  workgroupBarrier();
-}
-
 // Weights of position p for four heads each; zero from the count on.
 fn low_at(p: u32) -> vec4<f32> {
   return select(vec4<f32>(), low_score[p % WG], p < WG);
@@ -158,7 +121,8 @@ fn write_part(t: u32, first: u32, stat: u32, sum: mat4x4<f32>) {
 }
 
 @compute @workgroup_size(128)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
+  let t = lane.t;
   let quads = HEAD_DIM / 4u;
   let row = step.row[group.z];
   let head = group.x * GROUP;
@@ -179,16 +143,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   if (t < count) {
     score_position(t);
   }
-  reduce_max(t);
-  let low_most = low_reduce[0];
-  let high_most = high_reduce[0];
+  let low_most = reduce_max(low_score[t], lane);
   low_score[t] = select(vec4<f32>(), exp(low_score[t] - low_most), t < count);
-  high_score[t] = select(vec4<f32>(), exp(high_score[t] - high_most), t < count);
-  reduce_sum(t);
+  let low_sum = reduce_add(low_score[t], lane);
+  var high_most = vec4<f32>();
+  var high_sum = vec4<f32>();
+  if (GROUP > 4u) {
+    high_most = reduce_max(high_score[t], lane);
+    high_score[t] = select(vec4<f32>(), exp(high_score[t] - high_most), t < count);
+    high_sum = reduce_add(high_score[t], lane);
+  }
   let stat = (group.z * HEADS + head) * SPLITS + group.y;
   if (t < GROUP) {
     let most = select(high_most[t % 4u], low_most[t % 4u], t < 4u);
-    let sum = select(high_reduce[0][t % 4u], low_reduce[0][t % 4u], t < 4u);
+    let sum = select(high_sum[t % 4u], low_sum[t % 4u], t < 4u);
     stats[stat + t * SPLITS] = vec2<f32>(most, sum);
   }
 

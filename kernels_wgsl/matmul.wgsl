@@ -2,7 +2,7 @@
 // binding 3 x read       array<vec4<f32>> [rows up to 64][COLS / 4]
 // binding 4 y read_write array<f32>       [rows up to 64][STRIDE]
 // grid    ROWS / 64, rows / 64
-// uses    weight no_input bias outer
+// uses    weight no_input bias tile
 // why     64 x 64 outputs a workgroup, 8 x 8 a thread, in four matrices that stay in registers; 16 KiB of workgroup memory.
 
 override COLS: u32;
@@ -15,8 +15,8 @@ override ADD: bool = false;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
 // One unit of 32 columns: [32 columns][64 rows / 4], four rows in a vector.
-var<workgroup> x_tile: array<vec4<f32>, 512>;
-var<workgroup> w_tile: array<vec4<f32>, 512>;
+var<workgroup> x_tile: array<TileQuad, 512>;
+var<workgroup> w_tile: array<TileQuad, 512>;
 
 fn load_x(row: u32, quad: u32) -> vec4<f32> {
   if (COLS % 32u != 0u && quad >= COLS / 4u) {
@@ -47,22 +47,22 @@ fn load_tiles(group: vec3<u32>, t: u32, unit: u32) {
   let d = transpose(mat4x4<f32>(w0[1], w1[1], w2[1], w3[1]));
 
   let at = p * 64u + four;
-  x_tile[at] = a[0];
-  x_tile[at + 16u] = a[1];
-  x_tile[at + 32u] = a[2];
-  x_tile[at + 48u] = a[3];
-  x_tile[at + 256u] = b[0];
-  x_tile[at + 272u] = b[1];
-  x_tile[at + 288u] = b[2];
-  x_tile[at + 304u] = b[3];
-  w_tile[at] = c[0];
-  w_tile[at + 16u] = c[1];
-  w_tile[at + 32u] = c[2];
-  w_tile[at + 48u] = c[3];
-  w_tile[at + 256u] = d[0];
-  w_tile[at + 272u] = d[1];
-  w_tile[at + 288u] = d[2];
-  w_tile[at + 304u] = d[3];
+  x_tile[at] = tile_pack(a[0]);
+  x_tile[at + 16u] = tile_pack(a[1]);
+  x_tile[at + 32u] = tile_pack(a[2]);
+  x_tile[at + 48u] = tile_pack(a[3]);
+  x_tile[at + 256u] = tile_pack(b[0]);
+  x_tile[at + 272u] = tile_pack(b[1]);
+  x_tile[at + 288u] = tile_pack(b[2]);
+  x_tile[at + 304u] = tile_pack(b[3]);
+  w_tile[at] = tile_pack(c[0]);
+  w_tile[at + 16u] = tile_pack(c[1]);
+  w_tile[at + 32u] = tile_pack(c[2]);
+  w_tile[at + 48u] = tile_pack(c[3]);
+  w_tile[at + 256u] = tile_pack(d[0]);
+  w_tile[at + 272u] = tile_pack(d[1]);
+  w_tile[at + 288u] = tile_pack(d[2]);
+  w_tile[at + 304u] = tile_pack(d[3]);
 }
 
 fn store(row: u32, n: u32, sum: mat4x4<f32>) {
@@ -91,10 +91,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let a1 = x_tile[k + ty + 8u];
       let b0 = w_tile[k + tx];
       let b1 = w_tile[k + tx + 8u];
-      s00 += outer(a0, b0);
-      s01 += outer(a0, b1);
-      s10 += outer(a1, b0);
-      s11 += outer(a1, b1);
+      s00 += tile_outer(a0, b0);
+      s01 += tile_outer(a0, b1);
+      s10 += tile_outer(a1, b0);
+      s11 += tile_outer(a1, b1);
     }
   }
   let row = group.y * 64u + ty * 4u;

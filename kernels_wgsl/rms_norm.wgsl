@@ -3,6 +3,7 @@
 // binding 1 weight read       array<vec4<f32>> [COLS / 4]
 // binding 2 y      read_write array<vec4<f32>> [rows][COLS / 4]
 // grid    1, rows
+// uses    reduce
 // why     One workgroup a row: rows are short and many where this is used (prefill).
 
 override COLS: u32;
@@ -12,26 +13,20 @@ override EPS: f32;
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;
 
-var<workgroup> squares: array<f32, 64>;
+alias Reduced = f32;
+
+const WG = 64u;
 
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
   let first = group.y * (COLS / 4u);
   var sum = 0.0;
-  for (var quad = t; quad < COLS / 4u; quad += 64u) {
+  for (var quad = lane.t; quad < COLS / 4u; quad += WG) {
     let value = x[first + quad];
     sum += dot(value, value);
   }
-  squares[t] = sum;
-  for (var width = 32u; width > 0u; width /= 2u) {
-    workgroupBarrier();
-    if (t < width) {
-      squares[t] += squares[t + width];
-    }
-  }
-  workgroupBarrier();
-  let scale = inverseSqrt(squares[0] / f32(COLS) + EPS);
-  for (var quad = t; quad < COLS / 4u; quad += 64u) {
+  let scale = inverseSqrt(reduce_add(sum, lane) / f32(COLS) + EPS);
+  for (var quad = lane.t; quad < COLS / 4u; quad += WG) {
     y[first + quad] = x[first + quad] * scale * weight[quad];
   }
 }

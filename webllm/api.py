@@ -17,8 +17,8 @@ from webllm.checkpoint.gguf_model import checkpoint_from_gguf
 from webllm.device import Device, Loaded, Progress
 from webllm.engine import Engine
 from webllm.errors import Closed, RequestError
-from webllm.ops import Limits
 from webllm.program import CHUNK, SLOW_CHUNK, Settings, build, context_size, read_rope_factors
+from webllm.selftest import limits_of
 from webllm.tokenizer import Tokenizer
 
 AHEAD = 3  # decode steps in flight: hides the readback, costs at most so many steps after a stop
@@ -141,9 +141,9 @@ async def load(
 
     model: a short name ("smollm2-135m-instruct"), a path or URL of a .gguf file, in the browser also a
     picked `File`. context: positions of the KV cache, at most the model's own (default: that, up to
-    4096). kv: "f16" or "f32" cache. exact: forbid approximate kernels (there are none yet). adapter:
-    part of the GPU's name. chat_template: Jinja text in place of the file's. on_progress: called with
-    {"phase", "loaded", "total", "tensors", "seconds"}.
+    4096). kv: "f16" or "f32" cache. exact: forbid approximate kernels (prefill in halves, where the GPU
+    has them). adapter: part of the GPU's name. chat_template: Jinja text in place of the file's.
+    on_progress: called with {"phase", "loaded", "total", "tensors", "seconds"}.
 
     Raises a `ModelError`, `FetchError`, `DeviceError` or `RequestError`; then nothing stays allocated.
 
@@ -160,7 +160,7 @@ async def load(
         source.close()
         raise
     try:
-        llm = await _load_on(device, str(model), checkpoint, Settings(context, kv), chat_template, on_progress)
+        llm = await _load_on(device, str(model), checkpoint, Settings(context, kv), exact, chat_template, on_progress)
     except BaseException:
         device.close()
         source.close()
@@ -174,12 +174,13 @@ async def _load_on(
     name: str,
     checkpoint: Checkpoint,
     settings: Settings,
+    exact: bool,
     chat_template: str | None,
     on_progress: Progress | None,
 ) -> LLM:
     settings = replace(settings, chunk=SLOW_CHUNK if device.info.software else CHUNK)
     factors = await read_rope_factors(checkpoint)
-    program = build(checkpoint, settings, Limits.of(device.limits, device.info.software), rope_factors=factors)
+    program = build(checkpoint, settings, await limits_of(device, exact=exact), rope_factors=factors)
     loaded = await device.load(program, checkpoint.sources, on_progress)
     engine = Engine(
         device,

@@ -21,6 +21,7 @@ from webllm.engine import Engine
 from webllm.ops import Builder, Limits
 from webllm.plan import Dispatch, Plan, Program
 from webllm.program import CHUNK, SLOW_CHUNK, Settings, build, decode_plan, read_rope_factors
+from webllm.selftest import limits_of
 
 AHEAD = 4
 WARM_UP_S = 0.3  # GPUs idle at low clocks: without this numbers read up to three times too low
@@ -39,6 +40,7 @@ class Request:
     repeats: int = 5
     kv: str = "f16"
     context: int = 0  # 0: what the request needs
+    exact: bool = False  # no approximate kernels
 
     def needed(self) -> int:
         """Positions of the cache that all measurements together need."""
@@ -105,7 +107,7 @@ async def run(
     context = request.needed()
     chunk = SLOW_CHUNK if device.info.software else CHUNK
     note("weights")
-    settings, limits = Settings(context, request.kv, chunk), Limits.of(device.limits, device.info.software)
+    settings, limits = Settings(context, request.kv, chunk), await limits_of(device, exact=request.exact)
     factors = await read_rope_factors(checkpoint)
     program = _with_parts(build(checkpoint, settings, limits, rope_factors=factors, random=random))
     timed = TimedDevice(device)
@@ -142,7 +144,7 @@ async def copy_bandwidth(device: Device, size: int | None = None) -> float:
     """Bytes a second, read and written together, of the `copy` kernel on two buffers of `size` bytes."""
     if size is None:
         size = 8 << 20 if device.info.software else 128 << 20
-    builder = Builder(Limits.of(device.limits, device.info.software))
+    builder = Builder(Limits.of(device.limits))
     x, y = (builder.buffer(name, size, "state") for name in "xy")
     fence = builder.buffer("fence", 4, "state")
     vectors = size // 16

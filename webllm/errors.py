@@ -90,3 +90,7 @@ class DeviceLost(DeviceError):
 
 class Closed(WebLLMError):
     """The model was used after close()."""
+
+
+class KernelWarning(UserWarning):
+    """A variant of a kernel fails its self-test on this device and is not used."""

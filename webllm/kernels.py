@@ -17,7 +17,7 @@ from pathlib import Path
 Variants = tuple[tuple[str, str], ...]
 
 _BINDING = re.compile(r"^// binding (\d+) (\w+)\s+(read|read_write)\s+(\S+)\s*(.*)$", re.M)
-_FIELD = re.compile(r"^// (grid|uses|why)\s+(.*)$", re.M)
+_FIELD = re.compile(r"^// (grid|uses|needs|why)\s+(.*)$", re.M)
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,18 @@ class Header:
     formula: str
     bindings: tuple[Binding, ...]
     uses: tuple[str, ...]
+    needs: frozenset[str]  # WebGPU features without which the file does not compile
     grid: str
     why: str
 
 
 @dataclass(frozen=True)
 class Module:
-    """A complete WGSL module, and its bindings by name."""
+    """A complete WGSL module without `enable` lines, its bindings by name, and the WebGPU features that it needs."""
 
     code: str
     bindings: Mapping[str, Binding]
+    needs: frozenset[str]
 
 
 def folder() -> Path:
@@ -75,6 +77,7 @@ def header(source: str) -> Header:
         formula=source.split("\n", 1)[0].removeprefix("// "),
         bindings=tuple(bindings),
         uses=tuple(fields.get("uses", "").split()),
+        needs=frozenset(fields.get("needs", "").split()),
         grid=fields.get("grid", ""),
         why=fields.get("why", ""),
     )
@@ -107,8 +110,10 @@ def module(kernel: str, variants: Variants) -> Module:
         files.append(name)
 
     visit(kernel)
-    bindings = [b for file in files for b in header(read(file)).bindings]
+    headers = [header(read(file)) for file in files]
+    bindings = [b for h in headers for b in h.bindings]
     by_name = {b.name: b for b in bindings}
     if len({b.number for b in bindings}) < len(bindings) or len(by_name) < len(bindings):
         raise ValueError(f"{kernel} {chosen}: two bindings share a number or a name: {bindings}")
-    return Module("\n".join(read(file) for file in files), by_name)
+    needs = frozenset[str]().union(*(h.needs for h in headers))
+    return Module("\n".join(read(file) for file in files), by_name, needs)

@@ -6,11 +6,15 @@ browser it crosses to JavaScript once, as JSON. No model and no GPU is known her
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from webllm import kernels
 from webllm.plan import Ceil, Dispatch, Plan, Program, Size, Upload
+
+# What a module begins with where it needs a feature. Not every compiler knows every directive.
+ENABLES = {"shader-f16": "enable f16;", "subgroups": "enable subgroups;"}
 
 
 @dataclass
@@ -28,64 +32,73 @@ class Linked:
     uploads: list[dict[str, Any]] = field(default_factory=list)
 
 
-def link(program: Program) -> Linked:
-    """Resolve kernel names, variants and binding names."""
-    linked = Linked([{"name": b.name, "size": b.size, "kind": b.kind} for b in program.buffers])
-    pipelines: dict[tuple[Any, ...], int] = {}
-    linked.uploads = [_upload(linked, pipelines, upload) for upload in program.uploads]
-    linked.plans = {name: _plan(linked, pipelines, plan) for name, plan in program.plans.items()}
-    return linked
+def link(program: Program, enables: Mapping[str, str] = ENABLES) -> Linked:
+    """Resolve kernel names, variants and binding names. enables: WebGPU feature -> directive for this compiler."""
+    linker = _Linker(enables, [{"name": b.name, "size": b.size, "kind": b.kind} for b in program.buffers])
+    linker.linked.uploads = [linker.upload(upload) for upload in program.uploads]
+    linker.linked.plans = {name: linker.plan(plan) for name, plan in program.plans.items()}
+    return linker.linked
 
 
-def _plan(linked: Linked, pipelines: dict[tuple[Any, ...], int], plan: Plan) -> dict[str, Any]:
-    return {
-        "dispatches": [_dispatch(linked, pipelines, dispatch) for dispatch in plan.dispatches],
-        "result": plan.result,
-    }
+class _Linker:
+    """Collects modules and pipelines, each once."""
 
+    def __init__(self, enables: Mapping[str, str], buffers: list[dict[str, Any]]) -> None:
+        self.linked = Linked(buffers)
+        self._enables = enables
+        self._modules: dict[str, int] = {}
+        self._pipelines: dict[tuple[Any, ...], int] = {}
 
-def _upload(linked: Linked, pipelines: dict[tuple[Any, ...], int], upload: Upload) -> dict[str, Any]:
-    return {
-        "source": upload.source,
-        "offset": upload.offset,
-        "rows": upload.rows,
-        "rowBytes": upload.row_bytes,
-        "rowsPerPiece": upload.rows_per_piece,
-        "params": list(upload.params),
-        "dispatch": _dispatch(linked, pipelines, upload.dispatch),
-    }
+    def plan(self, plan: Plan) -> dict[str, Any]:
+        return {"dispatches": [self._dispatch(dispatch) for dispatch in plan.dispatches], "result": plan.result}
 
+    def upload(self, upload: Upload) -> dict[str, Any]:
+        return {
+            "source": upload.source,
+            "offset": upload.offset,
+            "rows": upload.rows,
+            "rowBytes": upload.row_bytes,
+            "rowsPerPiece": upload.rows_per_piece,
+            "params": list(upload.params),
+            "dispatch": self._dispatch(upload.dispatch),
+        }
 
-def _dispatch(linked: Linked, pipelines: dict[tuple[Any, ...], int], dispatch: Dispatch) -> dict[str, Any]:
-    module = kernels.module(dispatch.kernel, dispatch.variants)
-    unknown = set(module.bindings).symmetric_difference(name for name, _ in dispatch.buffers)
-    if unknown:
-        raise ValueError(
-            f"{dispatch.kernel}{dict(dispatch.variants)}: wants bindings {sorted(module.bindings)}, "
-            f"got {sorted(name for name, _ in dispatch.buffers)}"
-        )
-    return {
-        "pipeline": _pipeline(linked, pipelines, dispatch, module),
-        "buffers": [[module.bindings[name].number, buffer] for name, buffer in dispatch.buffers],
-        "grid": [_size(size) for size in dispatch.grid],
-    }
+    def _dispatch(self, dispatch: Dispatch) -> dict[str, Any]:
+        module = kernels.module(dispatch.kernel, dispatch.variants)
+        unknown = set(module.bindings).symmetric_difference(name for name, _ in dispatch.buffers)
+        if unknown:
+            raise ValueError(
+                f"{dispatch.kernel}{dict(dispatch.variants)}: wants bindings {sorted(module.bindings)}, "
+                f"got {sorted(name for name, _ in dispatch.buffers)}"
+            )
+        return {
+            "pipeline": self._pipeline(dispatch, module),
+            "buffers": [[module.bindings[name].number, buffer] for name, buffer in dispatch.buffers],
+            "grid": [_size(size) for size in dispatch.grid],
+        }
 
+    def _pipeline(self, dispatch: Dispatch, module: kernels.Module) -> int:
+        key = (dispatch.kernel, dispatch.variants, dispatch.constants)
+        if key not in self._pipelines:
+            self._pipelines[key] = len(self.linked.pipelines)
+            self.linked.pipelines.append(
+                {
+                    "label": " ".join([dispatch.kernel, *(choice for _, choice in dispatch.variants)]),
+                    "module": self._module(module),
+                    "constants": dict(dispatch.constants),
+                    "bindings": [[b.number, b.access] for b in module.bindings.values()],
+                }
+            )
+        return self._pipelines[key]
 
-def _pipeline(linked: Linked, pipelines: dict[tuple[Any, ...], int], dispatch: Dispatch, module: kernels.Module) -> int:
-    key = (dispatch.kernel, dispatch.variants, dispatch.constants)
-    if key not in pipelines:
-        if module.code not in linked.modules:
-            linked.modules.append(module.code)
-        linked.pipelines.append(
-            {
-                "label": " ".join([dispatch.kernel, *(choice for _, choice in dispatch.variants)]),
-                "module": linked.modules.index(module.code),
-                "constants": dict(dispatch.constants),
-                "bindings": [[b.number, b.access] for b in module.bindings.values()],
-            }
-        )
-        pipelines[key] = len(linked.pipelines) - 1
-    return pipelines[key]
+    def _module(self, module: kernels.Module) -> int:
+        """Number of the module's text, directives first."""
+        directives = [self._enables[feature] for feature in sorted(module.needs) if feature in self._enables]
+        code = "\n".join([*directives, module.code])
+        if code not in self._modules:
+            self._modules[code] = len(self.linked.modules)
+            self.linked.modules.append(code)
+        return self._modules[code]
 
 
 def _size(size: Size) -> int | list[Any]:

@@ -7,7 +7,7 @@ one sequence): each op picks the kernel that suits the number of rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from webllm.plan import Buffer, Ceil, Dispatch, Kind, Plan, Size
@@ -21,24 +21,53 @@ RING = 64  # tokens the result buffer holds before it wraps
 
 @dataclass(frozen=True)
 class Limits:
-    """What the device allows; the defaults are what every WebGPU device has. Sizes in bytes."""
+    """What the device allows; the defaults are what every WebGPU device has. Sizes in bytes.
+
+    Every choice among kernels that depends on the device is made from these. subgroups, f16: whether kernels may
+    use the features `subgroups` and `shader-f16`.
+    """
 
     storage_binding: int = 128 << 20
     workgroup_storage: int = 16 << 10
     threads: int = 256  # of a matvec workgroup
     workgroups: int = 256  # that keep the whole GPU busy
     narrow: int = 2048  # rows of a weight below which matmul has too few workgroups to keep it busy
+    subgroups: bool = False
+    f16: bool = False
 
     @classmethod
-    def of(cls, limits: Mapping[str, int], software: bool = False) -> Limits:
-        """From WebGPU's own names. software: a CPU plays GPU, and many threads with barriers cost it most."""
+    def of(
+        cls,
+        limits: Mapping[str, int],
+        features: Collection[str] = (),
+        *,
+        software: bool = False,
+        exact: bool = False,
+    ) -> Limits:
+        """From WebGPU's own names.
+
+        software: a CPU plays GPU: many threads with barriers cost it most, and halves are slower than floats.
+        exact: no approximate kernels.
+        """
         return cls(
             limits["maxStorageBufferBindingSize"],
             limits["maxComputeWorkgroupStorageSize"],
             64 if software else limits["maxComputeInvocationsPerWorkgroup"],
             1 if software else cls.workgroups,
             0 if software else cls.narrow,
+            subgroups="subgroups" in features,
+            f16="shader-f16" in features and not (software or exact),
         )
+
+    @property
+    def reduce(self) -> str:
+        """The library file for sums and maxima over a workgroup."""
+        return "subgroups" if self.subgroups else "plain"
+
+    @property
+    def tile(self) -> str:
+        """The library file for the numbers of a matmul's tile."""
+        return "f16" if self.f16 else "f32"
 
 
 class Builder:
@@ -203,7 +232,12 @@ def rms_norm(x: Tensor, norm: Norm) -> Tensor:
         raise ValueError(f"rms_norm: weight must be [{cols}] for x {[*x.shape]}, got [{norm.weight.size}]")
     y = x.rec.empty(rows, cols)
     x.rec.dispatch(
-        "rms_norm", {"x": x, "weight": norm.weight.buffer, "y": y}, (1, x.rec.per_row(), 1), COLS=cols, EPS=norm.eps
+        "rms_norm",
+        {"x": x, "weight": norm.weight.buffer, "y": y},
+        (1, x.rec.per_row(), 1),
+        {"reduce": x.rec.builder.limits.reduce},
+        COLS=cols,
+        EPS=norm.eps,
     )
     return y
 
@@ -339,6 +373,7 @@ def _linear(
             _matvec("matvec", x, part.rows, buffers, variants, source, shape)
         else:
             kernel = "matmul_narrow" if part.rows < rec.builder.limits.narrow else "matmul"
+            variants["tile"] = rec.builder.limits.tile
             rec.dispatch(kernel, buffers, (-(-part.rows // TILE), rec.per_row(TILE), 1), variants, **shape)
     return y
 
@@ -422,7 +457,7 @@ def _attend_splits(qkv: Tensor, heads: Heads, cache: Cache) -> Splits:
         "attention_split",
         {**_cached(qkv, cache), "part": part, "stats": stats},
         (heads.heads // group, Ceil("length", SPLIT), rows),
-        {"kv": cache.kind},
+        {"kv": cache.kind, "reduce": rec.builder.limits.reduce},
         HEADS=heads.heads,
         GROUP=group,
         SPLITS=count,
@@ -441,6 +476,7 @@ def _merge(splits: Splits) -> Tensor:
         "attention_merge",
         {"step": splits.step, "part": splits.part, "stats": splits.stats, "y": y},
         (heads.heads, rows, 1),
+        {"reduce": rec.builder.limits.reduce},
         HEADS=heads.heads,
         HEAD_DIM=heads.dim,
         SPLITS=splits.count,

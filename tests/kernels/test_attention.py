@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.kernels.harness import Array, Lab, Record, each, nmse
+from tests.kernels.harness import Array, Lab, each, nmse, with_features
 from webllm import ops
+from webllm.lab import Record
 from webllm.ops import Cache, Heads
 
 CONTEXT = 400  # more than one split, more than one table of low positions, not a multiple of a page
@@ -85,13 +86,14 @@ def check_attention(
     steps: list[list[Record]],
     scale: float = 1,
     short: bool = False,
+    subgroups: bool = False,
 ) -> None:
     """One program for all steps, as in an answer. Beyond a row's own position the cache holds other numbers.
 
     The projection is the identity, so what is added to the residual is the attention itself.
     """
     rows, width = max(map(len, steps)), heads.heads * heads.dim
-    lab = Lab(device, rows, short=short)
+    lab = Lab(device, rows, with_features(device, subgroups=subgroups), short)
     x = scale * rng.standard_normal((rows, heads.heads + 2 * heads.kv_heads, heads.dim))
     residual = rng.standard_normal((rows, width))
     cache, frequencies = make_cache(lab, heads, 0, kind)
@@ -112,15 +114,20 @@ def check_attention(
         assert nmse(got[: len(step)] - residual[: len(step)], attended) < 1e-7, step[0]
 
 
-@pytest.mark.parametrize(("heads", "kind"), each(SHAPES, ["f16", "f32"]), ids=str)
-def test_decode_attends_to_every_position_up_to_its_own(device: Any, rng: Any, heads: Heads, kind: str) -> None:
-    check_attention(device, rng, heads, kind, [rows_from(first, 1) for first in (0, 1, 127, 128, 399)])
+@pytest.mark.parametrize(("heads", "kind", "subgroups"), each(SHAPES, ["f16", "f32"], [True, False, False]), ids=str)
+def test_decode_attends_to_every_position_up_to_its_own(
+    device: Any, rng: Any, heads: Heads, kind: str, subgroups: bool
+) -> None:
+    steps = [rows_from(first, 1) for first in (0, 1, 127, 128, 399)]
+    check_attention(device, rng, heads, kind, steps, subgroups=subgroups)
 
 
-@pytest.mark.parametrize(("heads", "kind"), each(SHAPES, ["f16", "f32"]), ids=str)
-def test_short_decode_merges_splits_inside_the_projection(device: Any, rng: Any, heads: Heads, kind: str) -> None:
+@pytest.mark.parametrize(("heads", "kind", "subgroups"), each(SHAPES, ["f16", "f32"], [False, False, True]), ids=str)
+def test_short_decode_merges_splits_inside_the_projection(
+    device: Any, rng: Any, heads: Heads, kind: str, subgroups: bool
+) -> None:
     steps = [rows_from(first, 1) for first in (0, 127, 128, 399)]
-    check_attention(device, rng, heads, kind, steps, short=True)
+    check_attention(device, rng, heads, kind, steps, short=True, subgroups=subgroups)
 
 
 @pytest.mark.parametrize(("heads", "kind"), each(SHAPES, ["f16", "f32"]), ids=str)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.kernels.harness import Lab, nmse
+from tests.kernels.harness import Lab, nmse, with_features
 from webllm import ops
 from webllm.ops import RING, Builder, Limits, Norm, Recorder
 from webllm.plan import Program
@@ -35,10 +35,11 @@ def test_embed_finds_tokens_in_a_table_of_several_parts(device: Any, rng: Any) -
     assert nmse(got, exact[tokens]) < 1e-12
 
 
+@pytest.mark.parametrize("subgroups", [False, True])
 @pytest.mark.parametrize("cols", [4, 172, 576, 4096])
 @pytest.mark.parametrize("rows", [1, 3])
-def test_rms_norm_scales_rows_to_unit_size(device: Any, rng: Any, rows: int, cols: int) -> None:
-    lab = Lab(device, rows)
+def test_rms_norm_scales_rows_to_unit_size(device: Any, rng: Any, rows: int, cols: int, subgroups: bool) -> None:
+    lab = Lab(device, rows, with_features(device, subgroups=subgroups))
     x, weight = 100 * rng.standard_normal((rows, cols)), rng.standard_normal(cols)
     y = ops.rms_norm(lab.tensor("x", x), Norm(lab.vector("w", weight), 1e-5))
     (got,) = lab.run((y, np.float32))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import signal
 import struct
 import subprocess
@@ -24,6 +25,7 @@ from webllm.engine import Engine
 from webllm.errors import NoAdapter, RequestError
 from webllm.host.files import FileSource
 from webllm.ops import RING
+from webllm.selftest.cases import RMS_NORM
 from webllm.synthetic import checkpoint_from_config
 
 ROOT = Path(__file__).parents[2]
@@ -562,12 +564,19 @@ def test_bench_hands_its_options_to_the_library(done, cli, plays, config_file, m
     assert "1.0 GB/s" in cli("bench", "--config", config_file)[1]
 
 
-def test_doctor_shows_the_adapter(done, cli, plays):
+def test_doctor_shows_the_adapter_and_ends_with_1_where_a_kernel_is_wrong(cli, plays, monkeypatch):
+    """The device of these tests computes nothing. tests/kernels/test_selftest.py runs the command on a real one."""
+    monkeypatch.setattr("webllm.selftest.run.all_cases", lambda: [RMS_NORM])
+    monkeypatch.setattr("webllm.selftest.speed.QUANTS", [])
     plays(ScriptedDevice())
-    [adapter] = done("doctor")["adapters"]
+    status, out, _ = cli("doctor", "--json")
+    [adapter], [*_, kernel] = (json.loads(out)[key] for key in ("adapters", "kernels"))
     assert adapter["name"] == "Script" and adapter["features"] == ["shader-f16"]
     assert adapter["limits"]["maxStorageBufferBindingSize"] == 128 << 20
-    assert "Script (Paper" in cli("doctor")[1]
+    assert (kernel["kernel"], kernel["variants"], kernel["ok"], status) == ("rms_norm", ["reduce.plain"], False, 1)
+    _, text, _ = cli("doctor")
+    assert "Script (Paper" in text
+    assert re.search(r"^WRONG +rms_norm +reduce.plain ", text, re.M)
 
 
 # In the browser

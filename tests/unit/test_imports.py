@@ -23,6 +23,8 @@ RANKS = [
     ["program", "synthetic", "describe"],
     ["engine"],
     ["device.", "host."],
+    ["lab"],
+    ["selftest."],
     ["chat"],
     ["api"],
     ["bench", "browser_api", "site", "static_server", "demo"],

@@ -28,12 +28,13 @@ CONFIG: dict[str, Any] = {
 
 # Heads as models have them, up to the largest that are allowed: 8 heads share one of K and V, 256 numbers a head.
 HEADS = [(4, 2, 24), (9, 3, 64), (14, 2, 64), (32, 8, 128), (16, 1, 128), (8, 1, 256), (3, 3, 8)]
-SIZES = {"f32": 4, "u32": 4, "vec2<f32>": 8, "vec2<u32>": 8, "vec3<f32>": 16, "vec4<f32>": 16}
+SIZES = {"f32": 4, "u32": 4, "vec2<f32>": 8, "vec2<u32>": 8, "vec3<f32>": 16, "vec4<f32>": 16, "vec4<f16>": 8}
 
 
 def norm(**constants: float) -> Dispatch:
     buffers = (("y", 2), ("x", 0), ("weight", 1))
-    return Dispatch("rms_norm", buffers, (1, Ceil("rows", 4), 1), tuple({"COLS": 64, "EPS": 1e-5, **constants}.items()))
+    numbers = {"COLS": 64, "EPS": 1e-5, **constants}
+    return Dispatch("rms_norm", buffers, (1, Ceil("rows", 4), 1), tuple(numbers.items()), (("reduce", "plain"),))
 
 
 def linked(*dispatches: Dispatch, result: int | None = None) -> Linked:
@@ -78,7 +79,8 @@ def test_a_pipeline_says_which_bindings_it_writes() -> None:
 
 
 def test_a_binding_that_is_missing_or_unknown_is_refused_by_name() -> None:
-    wrong = Dispatch("rms_norm", (("x", 0), ("scale", 1), ("y", 2)), (1, 1, 1))
+    buffers = (("x", 0), ("scale", 1), ("y", 2))
+    wrong = Dispatch("rms_norm", buffers, (1, 1, 1), (), (("reduce", "plain"),))
     with pytest.raises(ValueError, match=r"rms_norm.*wants bindings \['weight', 'x', 'y'\], got \['scale', 'x', 'y'\]"):
         linked(wrong)
 
@@ -133,7 +135,8 @@ def workgroup_bytes(made: Linked, pipeline: dict[str, Any]) -> int:
     """What a pipeline's `var<workgroup>` arrays take together."""
     code = re.sub(r"//.*", "", made.modules[pipeline["module"]])
     sizes = SIZES | {name: SIZES[kind] for name, kind in re.findall(r"^alias (\w+) = (\S+);", code, re.M)}
-    defaults = {name: int(value) for name, value in re.findall(r"^override (\w+): u32 = (\d+)", code, re.M)}
+    fixed = r"^(?:override (?=\w+: u32)|const )(\w+)(?:: u32)? = (\d+)"
+    defaults = {name: int(value) for name, value in re.findall(fixed, code, re.M)}
     numbers = {**defaults, **pipeline["constants"]}
     arrays = re.findall(r"var<workgroup> \w+: array<(.+), (\w+)>;", code)
     assert len(arrays) == code.count("var<workgroup>")

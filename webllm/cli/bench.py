@@ -39,7 +39,7 @@ def bench(
     if (model is None) == (config is None):
         raise typer.BadParameter("give one of MODEL and --config")
     lengths, contexts = numbers(prompt_tokens, "--prompt-tokens"), numbers(at_context, "--at-context")
-    request = Request(lengths, decode_tokens, contexts, repeats, kv, context or 0)
+    request = Request(lengths, decode_tokens, contexts, repeats, kv, context or 0, exact)
     result = {"exact": exact, **run(_bench(model or str(config), quant, request, adapter))}
     emit(result, as_json, _bench_text(result))
 

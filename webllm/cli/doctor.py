@@ -1,23 +1,28 @@
-"""`webllm doctor`: what this machine has."""
+"""`webllm doctor`: what this machine has, and whether every kernel is right on it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from webllm.cli.options import Adapter, Json
-from webllm.cli.output import emit
+from webllm.cli.output import emit, note
 from webllm.cli.running import run
 
 if TYPE_CHECKING:
     from webllm.device import Device
 
 
-def doctor(adapter: Adapter = None, as_json: Json = False) -> None:
-    """Show the GPU that would be used, with its WebGPU features and limits."""
+def doctor(adapter: Adapter = None, as_json: Json = False) -> int:
+    """Show the GPU that would be used, and test every kernel on it, in every variant that it can run.
+
+    Exit status 1 if a kernel is wrong.
+    """
     result = run(_doctor(adapter))
     emit(result, as_json, _doctor_text(result))
+    return 0 if all(kernel["ok"] for kernel in result["kernels"]) else 1
 
 
 async def _doctor(adapter: str | None) -> dict[str, Any]:
@@ -25,10 +30,11 @@ async def _doctor(adapter: str | None) -> dict[str, Any]:
 
     device = await host.current().open_device(adapter)
     try:
-        adapters = [_adapter(device)]
+        adapters, kernels = [_adapter(device)], await _kernels(device)
     finally:
         device.close()
-    return {"adapters": adapters, "versions": {name: version(name) for name in ("wgpu", "tokenizers", "numpy")}}
+    versions = {name: version(name) for name in ("wgpu", "tokenizers", "numpy")}
+    return {"adapters": adapters, "kernels": kernels, "versions": versions}
 
 
 def _adapter(device: Device) -> dict[str, Any]:
@@ -43,6 +49,20 @@ def _adapter(device: Device) -> dict[str, Any]:
     }
 
 
+async def _kernels(device: Device) -> list[dict[str, Any]]:
+    """Every kernel and choice of variants: its error against float64, and its speed on the sizes of a real layer."""
+    from webllm.selftest import selftest, speeds
+
+    note("testing every kernel")
+    results = await selftest(device)
+    note("measuring")
+    fast = await speeds(device)
+    return [
+        {**asdict(result), "ok": result.ok, "gb_per_s": fast.get((result.kernel, result.variants))}
+        for result in results
+    ]
+
+
 def _doctor_text(result: Mapping[str, Any]) -> str:
     lines = []
     for one in result["adapters"]:
@@ -50,4 +70,14 @@ def _doctor_text(result: Mapping[str, Any]) -> str:
         lines += [f"{one['name']} ({one['backend']}{kind})", f"  driver: {one['driver'] or 'unknown'}"]
         lines.append(f"  features: {', '.join(one['features']) or 'none'}")
         lines += [f"  {name}: {value}" for name, value in one["limits"].items()]
-    return "\n".join([*lines, *(f"{name} {number}" for name, number in result["versions"].items())])
+    lines += [f"{name} {number}" for name, number in result["versions"].items()]
+    lines.append(f"{'':6}{'kernel':18}{'variants':42}{'nmse':>9}{'GB/s':>8}")
+    return "\n".join([*lines, *map(_kernel_line, result["kernels"])])
+
+
+def _kernel_line(one: Mapping[str, Any]) -> str:
+    nmse = "-" if one["nmse"] is None else f"{one['nmse']:.1e}"
+    speed = "" if one["gb_per_s"] is None else f"{one['gb_per_s']:.1f}"
+    mark, variants = "ok" if one["ok"] else "WRONG", " ".join(one["variants"])
+    line = f"{mark:6}{one['kernel']:18}{variants:42}{nmse:>9}{speed:>8}"
+    return f"{line}\n      {one['error']}" if one["error"] else line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def plan(
     model: Annotated[str, typer.Argument(metavar="MODEL|config.json", help="A model, or only its configuration.")],
     features: Annotated[
-        str, typer.Option(metavar="NAMES", help="The device's WebGPU features. No kernel needs one yet.")
+        str, typer.Option(metavar="NAMES", help="The device's WebGPU features, as in shader-f16,subgroups.")
     ] = "",
     limits: Annotated[
         str, typer.Option(metavar="default|NAME=N,...", help="The device's WebGPU limits, over the guaranteed ones.")
@@ -30,12 +30,12 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show what the GPU would be asked to do for a model. Needs no GPU and no weights."""
-    result = run(_plan(model, quant, read_limits(limits), context, kv))
     names = sorted(set(features.replace(",", " ").split()))
+    result = run(_plan(model, quant, read_limits(limits, names), context, kv))
     emit({"model": model, "features": names, **result}, as_json, _plan_text(result))
 
 
-def read_limits(text: str) -> Limits:
+def read_limits(text: str, features: Sequence[str] = ()) -> Limits:
     """`default`, or WebGPU's names with numbers; what is not named has the value that every device has."""
     from webllm.ops import Limits
 
@@ -51,7 +51,7 @@ def read_limits(text: str) -> Limits:
             wanted = ", ".join(f"{known}=N" for known in values)
             raise typer.BadParameter(f"wanted default or some of {wanted}; got {pair!r}", param_hint="--limits")
         values[name] = int(value)
-    return Limits.of(values)
+    return Limits.of(values, features)
 
 
 async def _plan(model: str, quant: str, limits: Limits, context: int | None, kv: str) -> dict[str, Any]:

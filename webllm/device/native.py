@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from webllm.checkpoint import Source
 from webllm.device import AdapterInfo, Progress
 from webllm.errors import Closed, DeviceError, NoAdapter, OutOfMemory, ShaderError
-from webllm.link import link
+from webllm.link import ENABLES, link
 from webllm.plan import Program
 
 # The limits that matter here, with what every WebGPU device has.
@@ -28,7 +28,8 @@ _DEFAULT_LIMITS = {
     "max-compute-workgroup-size-x": 256,
     "max-storage-buffers-per-shader-stage": 8,
 }
-_WANTED_FEATURES = ("timestamp-query",)
+# naga says `subgroup`, and knows the built-in functions without the directive that Tint wants.
+_WANTED_FEATURES = ("timestamp-query", "shader-f16", "subgroups", "subgroup")
 
 
 class Encoded(NamedTuple):
@@ -82,6 +83,7 @@ class NativeDevice:
         self._queue = self._device.queue
         self.info = _describe(chosen)
         self.features = frozenset(_webgpu_feature(f) for f in self._device.features)
+        self._enables = {f: directive for f, directive in ENABLES.items() if f in self._device.features}
         self.limits: Mapping[str, int] = {_camel(name): value for name, value in self._device.limits.items()}
         self._loaded: list[NativeLoaded] = []
 
@@ -106,7 +108,7 @@ class NativeDevice:
 
     async def _load(self, loaded: NativeLoaded, sources: Sequence[Source], on_progress: Progress) -> None:
         program = loaded.program
-        linked = link(program)
+        linked = link(program, self._enables)
         self._make_buffers(loaded)
         self._make_pipelines(loaded, linked.modules, linked.pipelines)
         await self._stream(loaded, linked.uploads, sources, on_progress)
@@ -321,7 +323,7 @@ def _camel(name: str) -> str:
 
 
 def _webgpu_feature(name: str) -> str:
-    """wgpu-native says `subgroup` where WebGPU says `subgroups`."""
+    """The name that WebGPU has for it."""
     return "subgroups" if name == "subgroup" else name
 
 

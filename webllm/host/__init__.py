@@ -22,6 +22,10 @@ class Host(Protocol):
         """A model file by short name, path, URL or browser `File`. Raises a `FetchError`."""
         ...
 
+    async def open_bytes(self, data: bytes) -> Source:
+        """Bytes at hand as a source."""
+        ...
+
     def encoder(self, tokenizer_json: str) -> Callable[[str], list[int]]:
         """A function from ordinary text to token ids."""
         ...

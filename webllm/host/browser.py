@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import js
-from pyodide.ffi import JsException
+from pyodide.ffi import JsException, to_js
 
 from webllm.device import Progress
 from webllm.device.browser import bridge_errors
 from webllm.device.browser import open_browser_device as open_device
 from webllm.errors import BadModel
 
-__all__ = ["BrowserSource", "encoder", "open_device", "open_source"]
+__all__ = ["BrowserSource", "encoder", "open_bytes", "open_device", "open_source"]
 
 
 class BrowserSource:
@@ -36,6 +36,11 @@ class BrowserSource:
     def close(self) -> None:
         """Stop fetching and let go of what came."""
         self.js.close()
+
+
+async def open_bytes(data: bytes) -> BrowserSource:
+    """See `Host.open_bytes`."""
+    return BrowserSource(await js.webllmHost.openSource(js.Blob.new(to_js([to_js(data)]))))
 
 
 async def open_source(location: Any, on_progress: Progress | None = None) -> BrowserSource:

@@ -19,6 +19,27 @@ _PIECE = 256 << 10
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
+class BytesSource:
+    """Bytes at hand.
+
+    await BytesSource(b"GGUF").read(0, 4)  # b"GGUF"
+    """
+
+    name = "memory"
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes from `offset`; `Truncated` if there are fewer."""
+        check_range(self.name, self.size, offset, size)
+        return self._data[offset : offset + size]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
 class FileSource:
     """A file on disk, mapped into memory. `read` copies nothing.
 

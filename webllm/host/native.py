@@ -8,10 +8,10 @@ from pathlib import Path
 from webllm.checkpoint import Source
 from webllm.device import Device, Progress
 from webllm.host.encoder import rust_encoder as encoder
-from webllm.host.files import FileSource, HttpSource
+from webllm.host.files import BytesSource, FileSource, HttpSource
 from webllm.pull import pull
 
-__all__ = ["encoder", "open_device", "open_source"]
+__all__ = ["encoder", "open_bytes", "open_device", "open_source"]
 
 
 async def open_device(adapter: str | None = None) -> Device:
@@ -19,6 +19,11 @@ async def open_device(adapter: str | None = None) -> Device:
     from webllm.device.native import NativeDevice
 
     return NativeDevice(adapter)
+
+
+async def open_bytes(data: bytes) -> Source:
+    """See `Host.open_bytes`."""
+    return BytesSource(data)
 
 
 async def open_source(location: str | Path, on_progress: Progress | None = None) -> Source:

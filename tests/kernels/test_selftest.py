@@ -1,0 +1,57 @@
+"""The self-test's cases, one test each: every kernel in every variant, on both compilers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from webllm import kernels
+from webllm.errors import KernelWarning
+from webllm.ops import Limits
+from webllm.selftest import cases, limits_of, selftest
+from webllm.selftest.cases import Case
+
+CASES = list(cases.all_cases())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
+def test_every_variant_of_a_case_is_right(device: Any, case: Case) -> None:
+    results = asyncio.run(selftest(device, [case]))
+    assert results
+    assert [result for result in results if not result.ok] == []
+
+
+@pytest.mark.parametrize("broken", ["fn reduce_add(", "subgroupAdd(mine)"], ids=["does not compile", "wrong numbers"])
+def test_a_feature_that_fails_its_test_is_not_used_and_the_user_is_told(
+    device: Any, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    read = kernels.read
+    wrong = {"fn reduce_add(": "fn reduce_add(((", "subgroupAdd(mine)": "2.0 * subgroupAdd(mine)"}[broken]
+    monkeypatch.setattr(kernels, "read", lambda name: read(name).replace(broken, wrong))
+    monkeypatch.setattr(kernels, "module", kernels.module.__wrapped__)
+    with pytest.warns(KernelWarning, match=r"rms_norm fails its self-test with subgroups[^$]*run without it"):
+        limits = asyncio.run(limits_of(device))
+    assert not limits.subgroups
+    monkeypatch.undo()
+    assert asyncio.run(limits_of(device)).subgroups
+
+
+def test_halves_are_used_where_the_gpu_has_them_but_not_if_exact_nor_on_a_cpu(device: Any) -> None:
+    assert Limits.of(device.limits, ["shader-f16"]).f16
+    assert not Limits.of(device.limits, ["shader-f16"], exact=True).f16
+    assert not Limits.of(device.limits, ["shader-f16"], software=True).f16
+
+
+@pytest.mark.parametrize("device", ["wgpu"], indirect=True)
+def test_together_the_cases_run_every_kernel_with_every_choice_of_every_slot(device: Any) -> None:
+    """On a device that has all optional features, as lavapipe under naga does."""
+    ran: dict[str, set[str]] = {}
+    for result in asyncio.run(selftest(device, CASES)):
+        ran.setdefault(result.kernel, set()).update(result.variants)
+    assert set(ran) == set(kernels.names())
+    for name in kernels.names():
+        slots = [slot for slot in kernels.header(kernels.read(name)).uses if kernels.choices(slot)]
+        wanted = {f"{slot}.{choice}" for slot in slots for choice in kernels.choices(slot)}
+        assert wanted - ran[name] == ({"input.merge"} if name == "matvec_glu" else set()), name  # no model needs it

@@ -1,0 +1,127 @@
+"""Runs the cases on a device, and decides which optional features its kernels may use."""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from webllm import kernels
+from webllm.device import Device
+from webllm.errors import DeviceError, KernelWarning
+from webllm.lab import Lab
+from webllm.ops import Limits
+from webllm.plan import Program
+from webllm.selftest.cases import MATMUL, RMS_NORM, Case, all_cases
+
+Key = tuple[str, tuple[str, ...]]  # kernel, variants
+
+WORST = 1e-7  # normalised mean squared error of a kernel that computes in f32
+WORST_F16 = 1e-6  # of one that rounds its inputs to halves
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a kernel came to in one choice of variants. nmse: None where it did not run, for the reason in `error`."""
+
+    kernel: str
+    variants: tuple[str, ...]
+    nmse: float | None
+    error: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the kernel may be used."""
+        return self.nmse is not None and self.nmse <= (WORST_F16 if "tile.f16" in self.variants else WORST)
+
+
+async def limits_of(device: Device, *, exact: bool = False) -> Limits:
+    """What kernels may use of this device: its limits, and those optional features that pass their self-test.
+
+    exact: no approximate kernels. A feature that fails is left out, with a `KernelWarning` that says so.
+    """
+    limits = Limits.of(device.limits, device.features, software=device.info.software, exact=exact)
+    for feature, case in (("subgroups", RMS_NORM), ("f16", MATMUL)):
+        if getattr(limits, feature):
+            results = await _run(device, _with(device, feature), case)
+            if failed := [result for result in results if not result.ok]:
+                limits = replace(limits, **{feature: False})
+                warnings.warn(_told(device, feature, failed[0]), KernelWarning, stacklevel=2)
+    return limits
+
+
+async def selftest(
+    device: Device, cases: Iterable[Case] | None = None, note: Callable[[str], None] = lambda _: None
+) -> list[Result]:
+    """Run `cases` (default: all) without and with each optional feature that the device has, chosen by it or not.
+
+    One result for each kernel and choice of variants: the worst of all cases in which it ran. note: told each name.
+    """
+    cases, full = list(all_cases() if cases is None else cases), Limits.of(device.limits, device.features)
+    worst: dict[Key, Result] = {}
+    for feature in (None, *(name for name in ("subgroups", "f16") if getattr(full, name))):
+        for case in cases:
+            note(f"{case.name}, {feature or 'plain'}")
+            for result in await _run(device, _with(device, feature), case):
+                key = result.kernel, result.variants
+                worst[key] = max(worst.get(key, result), result, key=_badness)
+    return [worst[key] for key in sorted(worst)]
+
+
+def _with(device: Device, feature: str | None) -> Limits:
+    """The device's limits with no optional feature but this one."""
+    least = replace(Limits.of(device.limits, software=device.info.software), narrow=0)
+    return least if feature is None else replace(least, **{feature: True})
+
+
+async def _run(device: Device, limits: Limits, case: Case) -> list[Result]:
+    """One result for each kernel and choice of variants that the case tests; none if it has nothing of a feature."""
+    lab = Lab(replace(limits, **case.limits), case.rows, case.short)
+    checks = case.record(lab, random.Random(7))
+    names = _tested(lab.program(), optional=limits.subgroups or limits.f16)
+    if not names:
+        return []
+    nmse, error = None, None
+    try:
+        data = await lab.run(device, *(buffer for buffer, _, _ in checks))
+        nmse = max(_nmse(_cast(got, kind), wanted) for got, (_, kind, wanted) in zip(data, checks, strict=True))
+    except DeviceError as failure:
+        error = str(failure)
+    return [Result(kernel, variants, nmse, error) for kernel, variants in names]
+
+
+def _tested(program: Program, optional: bool) -> list[Key]:
+    """What the program dispatches; with an optional feature only what uses it, for the rest is not to blame then."""
+    dispatches = [*(upload.dispatch for upload in program.uploads), *program.plans["step"].dispatches]
+    tested = (d for d in dispatches if optional <= bool(kernels.module(d.kernel, d.variants).needs))
+    return list(dict.fromkeys((d.kernel, tuple(f"{slot}.{choice}" for slot, choice in d.variants)) for d in tested))
+
+
+def _cast(data: bytes, kind: str) -> Sequence[float]:
+    numbers = array(kind)
+    numbers.frombytes(data)
+    return numbers
+
+
+def _nmse(got: Sequence[float], wanted: Iterable[float]) -> float:
+    """Mean squared error over mean square; what lies beyond the numbers wanted is padding. NaN is infinitely wrong."""
+    error = square = 0.0
+    for g, w in zip(got, wanted, strict=False):
+        error += (g - w) ** 2
+        square += w * w
+    return error / square if math.isfinite(error) else math.inf
+
+
+def _badness(result: Result) -> float:
+    return math.inf if result.nmse is None else result.nmse
+
+
+def _told(device: Device, feature: str, failed: Result) -> str:
+    why = failed.error or f"error {failed.nmse:.1e}"
+    return (
+        f"{device.info.name}: {failed.kernel} fails its self-test with {feature} ({why}), so models run without it; "
+        "a newer driver may help, and `webllm doctor` tests every kernel"
+    )
