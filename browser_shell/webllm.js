@@ -42,9 +42,26 @@ export async function load(model, { onProgress, ...options } = {}) {
  * @param {(what: string) => void} [onNote]  told what is being measured
  */
 export async function bench(request, onNote) {
+  return { ...(await callOnce("bench", request, onNote)), browser: navigator.userAgent };
+}
+
+/**
+ * Test every kernel on this machine's GPU, as `webllm doctor` does.
+ *
+ * @param {{only?: string[]}} [request]  only: parts of the names of the tests to run
+ * @param {(what: string) => void} [onNote]  told what is being tested
+ * @returns {Promise<{adapter: object, features: string[], kernels: {kernel: string, variants: string[],
+ *   nmse: number | null, error: string | null, ok: boolean}[]}>}
+ */
+export async function doctor(request = {}, onNote) {
+  return { ...(await callOnce("doctor", request, onNote)), browser: navigator.userAgent };
+}
+
+/** One call to a worker of its own, which needs no model. */
+async function callOnce(method, request, onNote) {
   const worker = new WorkerClient();
   try {
-    return { ...(await worker.call("bench", request, onNote)), browser: navigator.userAgent };
+    return await worker.call(method, request, onNote);
   } finally {
     worker.terminate();
   }
@@ -171,4 +188,4 @@ async function locate(model) {
   throw failure("ModelNotFound", `no model "${model}" here; there are: ${known}. Or give the URL of a .gguf file`);
 }
 
-window.webllm = { load, bench };
+window.webllm = { load, bench, doctor };

@@ -2,8 +2,8 @@
  * The worker that a page's model lives in: Python (Pyodide), the GPU and the model's bytes.
  *
  * Messages from the page: {id, method, args}. Answers: any number of {id, event}, then {id, value} or
- * {id, error: {name, message}}. Methods: load {model, options}, generate, chat, interrupt, bench, stats,
- * close; all but load go to webllm/browser_api.py as they are. load and bench start Python.
+ * {id, error: {name, message}}. Methods: load {model, options}, generate, chat, interrupt, bench,
+ * doctor, stats, close; all but load go to webllm/browser_api.py as they are. load, bench and doctor start Python.
  */
 
 import { openDevice } from "./bridge.js";
@@ -21,7 +21,7 @@ let python = null; // promise of webllm.browser_api
 self.onmessage = async ({ data: { id, method, args } }) => {
   const onEvent = (json) => postMessage({ id, event: JSON.parse(json) });
   try {
-    if (method === "bench") python ??= startPython();
+    if (method === "bench" || method === "doctor") python ??= startPython();
     postMessage({ id, value: method === "load" ? await load(args, onEvent) : await call(method, args, onEvent) });
   } catch ({ name, message }) {
     postMessage({ id, error: { name, message } });

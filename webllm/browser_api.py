@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import webllm
@@ -78,6 +79,22 @@ async def bench(on_note: OnEvent, config: Mapping[str, Any], quant: str = "q4", 
         device.close()
 
 
+async def doctor(on_note: OnEvent, only: Sequence[str] = ("",)) -> dict[str, Any]:
+    """Test every kernel on this GPU; see `webllm.selftest`. only: parts of the names of the cases to run."""
+    from webllm import host
+    from webllm.selftest import selftest
+    from webllm.selftest.cases import all_cases
+
+    device = await host.current().open_device()
+    try:
+        cases = [case for case in all_cases() if any(part in case.name for part in only)]
+        results = await selftest(device, cases, on_note)
+    finally:
+        device.close()
+    kernels = [{**asdict(result), "ok": result.ok} for result in results]
+    return {"adapter": asdict(device.info), "features": sorted(device.features), "kernels": kernels}
+
+
 async def stats(on_event: OnEvent) -> dict[str, Any]:
     """Speeds of the last `generate`, memory and dispatches."""
     return _current().stats()
@@ -96,5 +113,5 @@ def _current() -> LLM:
 
 
 _METHODS: Mapping[str, Callable[..., Awaitable[Any]]] = {
-    f.__name__: f for f in (load, generate, chat, interrupt, bench, stats, close)
+    f.__name__: f for f in (load, generate, chat, interrupt, bench, doctor, stats, close)
 }
