@@ -1,27 +1,45 @@
-/** The chat page: a view of `window.webllm`. Everything a model writes is shown as text. */
+/** The chat page: a view of `window.webllm`. */
 
+import { hideAlert, showAlert, TITLES } from "./alert.js";
+import { $, announce, copyText, show } from "./dom.js";
+import { onFile } from "./files.js";
+import { addMessage, keepMessages } from "./messages.js";
+import { fillSettings, requestOptions, systemMessages } from "./settings.js";
 import { listModels, load } from "./webllm.js";
 
 const MB = 1e6;
 const NEAR_END = 80; // pixels from the end of the conversation that still count as reading along
-
-const $ = (id) => document.getElementById(id);
+const main = document.querySelector("main");
 const query = new URLSearchParams(location.search);
+const wrongSettings = fillSettings(query);
 
 let llm = null;
-let conversation = []; // {role, content}, as the model gets it
+let loading = null; // AbortController of the load that is under way
+let conversation = []; // {role, content}; a new array after every change
+let draft = null; // what stood in the prompt before a question was put there to be edited
 
 /** "loading", "ready", "generating" or "error"; the style sheet and tests go by it. */
 function setState(state) {
-  document.body.dataset.state = state;
+  const focused = document.activeElement;
   const generating = state === "generating";
+  const idle = Boolean(llm) && state !== "loading" && !generating;
+  document.body.dataset.state = state;
   $("send").hidden = generating;
   $("stop").hidden = !generating;
-  $("send").disabled = !llm || generating;
-  $("new-chat").disabled = !llm;
-  for (const button of $("examples").querySelectorAll("button")) button.disabled = !llm || generating;
+  $("send").disabled = !idle;
+  $("new-chat").disabled = !llm || state === "loading";
+  for (const button of $("examples").querySelectorAll("button")) button.disabled = !idle;
+  $("copy-chat").hidden = !conversation.length;
   $("loading").hidden = state !== "loading";
-  $("messages").ariaBusy = String(generating); // read aloud once it is whole
+  $("cancel").hidden = Boolean(llm);
+  $("picker").hidden = Boolean(llm) || state === "loading";
+  if (focused?.disabled || focused?.checkVisibility() === false) generating ? $("stop").focus() : focusPrompt();
+}
+
+/** Where the user goes on; on a touch screen that would open the keyboard, over what there is to read. */
+function focusPrompt() {
+  const touch = matchMedia("(pointer: coarse)").matches;
+  (touch ? main : $("prompt")).focus({ preventScroll: true });
 }
 
 // Loading
@@ -30,39 +48,80 @@ async function start() {
   try {
     const model = query.get("model") ?? Object.keys(await listModels())[0];
     if (model) await open(model);
-    else askForFile("This page comes without a model. Open one from your machine.");
+    else askForFile("This page comes without a model.");
   } catch (error) {
     showError(error);
   }
 }
 
-function askForFile(text) {
-  setState("ready");
-  show($("notice"), text);
-  $("picker").hidden = false;
-}
-
+/** Load a model in the place of the one that is loaded or being loaded. */
 async function open(model) {
-  setState("loading");
-  $("picker").hidden = true;
   const name = model.name ?? model.split("/").at(-1);
-  $("model").textContent = name;
-  document.title = `${name} · webllm`;
+  const mine = begin(name);
+  newChat();
+  await closeModel();
   try {
-    llm = await load(model, { onProgress: showProgress });
+    llm = await load(model, { onProgress: showProgress, signal: mine.signal });
   } catch (error) {
-    return showError(error);
+    if (loading !== mine) return; // another load has taken its place
+    const retry = ["Load it again", () => open(model)];
+    return error.name === "AbortError" ? askForFile(`${name} was not loaded.`, retry) : showError(error, retry);
   }
-  showAdapter(llm.info.adapter);
-  setState("ready");
-  $("prompt").focus();
+  showContext(0, llm.info.context);
+  showReady(name);
   if (query.get("prompt")) ask(query.get("prompt"));
+  query.delete("prompt");
 }
 
-function showAdapter({ name, software }) {
-  $("adapter").textContent = name;
-  const slow = "No GPU was found, so the model runs on the processor. Answers are the same, but slow.";
-  show($("notice"), software ? slow : "");
+/** @returns {AbortController} of the load that begins */
+function begin(name) {
+  loading?.abort();
+  loading = new AbortController();
+  $("model").textContent = name;
+  $("adapter").textContent = "";
+  document.title = `${name} · webllm`;
+  show($("notice"), "");
+  return loading;
+}
+
+async function closeModel() {
+  const closing = llm;
+  llm = null;
+  showLoading();
+  await closing?.close().catch(() => {}); // it may be lost already
+}
+
+/** Load the model anew after its GPU went away; the conversation goes on. */
+async function reload() {
+  showLoading();
+  try {
+    await llm.reload({ onProgress: showProgress });
+  } catch (error) {
+    return showError(error, ["Reload the model", reload]);
+  }
+  showReady($("model").textContent);
+}
+
+function askForFile(text, wayOut) {
+  setState("ready");
+  showAlert("", text, wayOut);
+}
+
+function showLoading() {
+  $("loading-text").textContent = "Starting Python and fetching the model";
+  $("loading-bar").removeAttribute("value");
+  hideAlert();
+  setState("loading");
+}
+
+function showReady(name) {
+  const { name: adapter, software } = llm.info.adapter;
+  const slow = software && "No GPU was found, so the model runs on the processor. Answers are the same, but slow.";
+  $("adapter").textContent = adapter;
+  show($("notice"), [wrongSettings, slow].filter(Boolean).join(" "));
+  setState("ready");
+  announce(`${name} is ready`);
+  if (document.activeElement === document.body) focusPrompt();
 }
 
 function showProgress({ phase, loaded, total, seconds }) {
@@ -78,104 +137,132 @@ function showProgress({ phase, loaded, total, seconds }) {
 
 // Asking
 
-async function ask(text) {
-  const before = conversation;
-  const message = { role: "user", content: text };
+/** @param {string} text  @param {object[]} before  the conversation that the question goes on */
+async function ask(text, before = conversation) {
+  const was = conversation;
+  const asked = [...before, { role: "user", content: text }];
+  const answer = { role: "assistant", content: "" };
   $("welcome").hidden = true;
-  show($("alert"), "");
-  addMessage("user", "You").append(text);
-  const answer = addMessage("assistant", $("model").textContent);
+  hideAlert();
+  keepMessages(before.length);
+  addToView(asked.at(-1));
+  const view = addToView(answer);
   setState("generating");
+  const failure = await stream(asked, ({ choices: [choice], usage }) => {
+    if (conversation !== was) return; // New chat came in between
+    const piece = choice?.delta.content ?? "";
+    answer.content += piece;
+    follow(() => view.append(piece));
+    if (usage) showUsage(usage, choice?.finish_reason);
+  });
+  if (conversation === was) finish(asked, answer, failure);
+  else if (document.body.dataset.state === "generating") setState("ready");
+}
+
+/** @returns {Promise<Error | null>} what went wrong */
+async function stream(messages, onChunk) {
+  const request = { messages: [...systemMessages(), ...messages], stream: true, ...requestOptions() };
   try {
-    const content = await stream([...before, message], answer);
-    const answered = [...before, message, { role: "assistant", content }];
-    if (conversation === before) conversation = answered; // New chat may have come in between
-    setState("ready");
+    for await (const chunk of llm.chat.completions.create(request)) onChunk(chunk);
+    return null;
   } catch (error) {
-    if (!answer.textContent) answer.closest(".message").remove();
-    showError(error);
+    return error;
   }
 }
 
-/** @returns {Promise<string>} the whole answer, also when it was stopped */
-async function stream(messages, answer) {
-  let content = "";
-  for await (const { choices, usage } of llm.chat.completions.create({ messages, stream: true })) {
-    const piece = choices[0]?.delta.content ?? "";
-    content += piece;
-    follow(() => answer.append(piece)); // text, never HTML
-    if (usage) showStats(usage);
-  }
-  return content;
+/** Half an answer is kept; where there is none, so is the conversation as it was, and the question goes to the prompt. */
+function finish(asked, answer, failure) {
+  if (failure && !answer.content) giveBack(asked.at(-1).content, asked.length - 1);
+  else conversation = [...asked, answer];
+  if (failure) return showError(failure);
+  setState("ready");
+  announce(`${$("model").textContent}: ${answer.content}`);
 }
 
-function showStats({ completion_tokens: tokens, extra }) {
+function giveBack(text, unchanged) {
+  keepMessages(unchanged);
+  conversation.slice(unchanged).forEach(addToView);
+  $("welcome").hidden = conversation.length > 0;
+  if (conversation[unchanged]?.content === text) return; // it was asked once more, and still stands there
+  setPrompt([text, $("prompt").value].filter(Boolean).join("\n"));
+}
+
+function addToView(message) {
+  const author = message.role === "user" ? "You" : $("model").textContent;
+  const view = addMessage(message.role, author, { again, edit });
+  view.append(message.content);
+  return view;
+}
+
+/** Answer the last question once more. */
+function again() {
+  if ($("send").disabled) return;
+  ask(conversation.at(-2).content, conversation.slice(0, -2));
+  $("stop").focus();
+}
+
+/** Put the last question into the prompt; sent, it takes the place of the one that was. */
+function edit() {
+  if ($("send").disabled) return;
+  draft ??= $("prompt").value;
+  $("editing").hidden = false;
+  setPrompt(conversation.at(-2).content);
+  $("prompt").focus();
+}
+
+function endEdit() {
+  if (draft !== null) setPrompt(draft);
+  draft = null;
+  $("editing").hidden = true;
+}
+
+function showUsage({ completion_tokens: tokens, total_tokens: total, extra }, reason) {
   const { decode_tokens_per_s: speed, time_to_first_token_s: first } = extra;
   const rate = tokens > 1 ? `${speed.toFixed(1)} tokens/s · ` : "";
   const count = tokens === 1 ? "1 token" : `${tokens} tokens`;
-  $("stats").textContent = `${count} · ${rate}first after ${first.toFixed(1)} s`;
+  const cut = reason === "length" ? " · cut off at the limit" : "";
+  $("stats").textContent = `${count} · ${rate}first after ${first.toFixed(1)} s${cut}`;
+  showContext(total, llm.info.context);
+}
+
+/** Tokens of the conversation, and how many there may be. */
+function showContext(used, context) {
+  $("context-meter").max = context;
+  $("context-meter").high = 0.9 * context;
+  $("context-meter").value = used;
+  $("context-text").textContent = `${used} of ${context} tokens`;
+  $("context").hidden = false;
 }
 
 function newChat() {
   if (document.body.dataset.state === "generating") llm.interrupt();
   conversation = [];
-  $("messages").replaceChildren();
+  keepMessages(0);
+  endEdit();
   $("welcome").hidden = false;
+  $("copy-chat").hidden = true;
   $("stats").textContent = "";
-  show($("alert"), "");
-  $("prompt").focus();
-}
-
-// The view
-
-/** @returns {HTMLElement} where the message's text goes */
-function addMessage(role, author) {
-  const message = $("message").content.firstElementChild.cloneNode(true);
-  const [name, text, copy] = [".author", ".text", ".copy"].map((part) => message.querySelector(part));
-  name.textContent = author;
-  text.dataset.role = role;
-  message.classList.add(role);
-  copy.addEventListener("click", () => copyText(copy, text.textContent));
-  $("messages").append(message);
-  message.scrollIntoView({ block: "end" });
-  return text;
+  if (llm) showContext(0, llm.info.context);
 }
 
 /** Change the conversation and stay at its end, unless the reader has scrolled up. */
 function follow(change) {
-  const view = document.querySelector("main");
-  const atEnd = view.scrollHeight - view.scrollTop - view.clientHeight < NEAR_END;
+  const atEnd = main.scrollHeight - main.scrollTop - main.clientHeight < NEAR_END;
   change();
-  if (atEnd) view.scrollTop = view.scrollHeight;
+  if (atEnd) main.scrollTop = main.scrollHeight;
 }
 
-async function copyText(button, text) {
-  await navigator.clipboard.writeText(text);
-  button.textContent = "Copied";
-  setTimeout(() => (button.textContent = "Copy"), 1500);
+function transcript() {
+  const author = (role) => (role === "user" ? "You" : $("model").textContent);
+  return conversation.map(({ role, content }) => `${author(role)}:\n${content}\n`).join("\n");
 }
 
-function show(element, text) {
-  element.textContent = text;
-  element.hidden = !text;
-}
+/** Error name -> [button, what it does] */
+const WAYS_OUT = { DeviceLost: ["Reload the model", reload], ContextFull: ["New chat", startOver] };
 
-const TITLES = {
-  NoAdapter: "This page needs WebGPU",
-  OutOfMemory: "The GPU has too little memory",
-  ModelNotFound: "The model was not found",
-  FetchError: "Something could not be fetched",
-  DeviceLost: "The GPU went away",
-};
-
-function showError({ name, message }) {
-  const title = document.createElement("strong");
-  title.textContent = TITLES[name] ?? "That did not work";
-  const text = document.createElement("span");
-  text.textContent = message;
-  $("alert").replaceChildren(title, text);
-  $("alert").hidden = false;
+function showError(error, wayOut = WAYS_OUT[error.name]) {
   setState("error");
+  showAlert(TITLES[error.name] ?? "That did not work", error.message, wayOut);
 }
 
 // What the user does
@@ -183,9 +270,22 @@ function showError({ name, message }) {
 function send() {
   const text = $("prompt").value.trim();
   if (!text || $("send").disabled) return;
-  $("prompt").value = "";
+  const before = draft === null ? conversation : conversation.slice(0, -2);
+  setPrompt("");
+  endEdit();
+  ask(text, before);
+}
+
+function startOver() {
+  newChat();
+  hideAlert();
+  if (document.body.dataset.state === "error") setState("ready");
+  focusPrompt();
+}
+
+function setPrompt(text) {
+  $("prompt").value = text;
   grow();
-  ask(text);
 }
 
 /** The box is as high as its text, up to what the style sheet allows. */
@@ -193,6 +293,23 @@ function grow() {
   const box = $("prompt");
   box.style.height = "auto";
   box.style.height = `${box.scrollHeight + box.offsetHeight - box.clientHeight}px`;
+}
+
+function openFile(file) {
+  if (/\.gguf$/i.test(file.name)) open(file);
+  else show($("notice"), `${file.name} was not opened: the page opens model files that end in .gguf.`);
+}
+
+/** Esc stops the answer, or leaves the editing of a question; an open dialog takes it for itself. */
+function onEscape() {
+  if ($("settings").open) return;
+  if (document.body.dataset.state === "generating") llm.interrupt();
+  else if (draft !== null) cancelEdit();
+}
+
+function cancelEdit() {
+  endEdit();
+  focusPrompt();
 }
 
 $("composer").addEventListener("submit", (event) => {
@@ -205,9 +322,13 @@ $("prompt").addEventListener("keydown", (event) => {
   event.preventDefault();
   send();
 });
+document.addEventListener("keydown", ({ key, isComposing }) => key === "Escape" && !isComposing && onEscape());
 $("stop").addEventListener("click", () => llm.interrupt());
-$("new-chat").addEventListener("click", newChat);
+$("cancel").addEventListener("click", () => loading.abort());
+$("cancel-edit").addEventListener("click", cancelEdit);
+$("new-chat").addEventListener("click", startOver);
+$("copy-chat").addEventListener("click", ({ currentTarget }) => copyText(currentTarget, transcript()));
 $("examples").addEventListener("click", ({ target }) => target.matches("button") && ask(target.textContent));
-$("file").addEventListener("change", ({ target }) => target.files[0] && open(target.files[0]));
+onFile(openFile);
 
 start();

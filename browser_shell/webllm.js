@@ -8,6 +8,7 @@
  * @property {"f16" | "f32"} [kv]  numbers of the cache
  * @property {boolean} [exact]  no approximate kernels
  * @property {string} [adapter]  part of the GPU's name
+ * @property {AbortSignal} [signal]  ends the load and frees what it had; `load` then throws the signal's reason
  */
 
 const failure = (name, message) => Object.assign(new Error(message), { name });
@@ -23,14 +24,19 @@ const failure = (name, message) => Object.assign(new Error(message), { name });
  * @returns {Promise<Model>}
  * @throws an Error whose name is one of webllm/errors.py: NoAdapter, ModelNotFound, FetchError, ...
  */
-export async function load(model, { onProgress, ...options } = {}) {
+export async function load(model, { onProgress, signal, ...options } = {}) {
   const location = await locate(model);
+  signal?.throwIfAborted();
   const worker = new WorkerClient();
+  const abort = () => worker.terminate(signal.reason);
+  signal?.addEventListener("abort", abort);
   try {
     return new Model(worker, await worker.call("load", { model: location, options }, onProgress));
   } catch (error) {
     worker.terminate();
     throw error;
+  } finally {
+    signal?.removeEventListener("abort", abort);
   }
 }
 
@@ -158,9 +164,9 @@ class WorkerClient {
     });
   }
 
-  terminate() {
+  terminate(reason = failure("Closed", "the model was closed; load it again")) {
     this.#worker.terminate();
-    this.#end(failure("Closed", "the model was closed; load it again"));
+    this.#end(reason);
   }
 
   #receive({ id, event, value, error }) {

@@ -1,26 +1,75 @@
-/** Stands in for webllm.js where a test needs a page and no model. Its answers come from `window.fake`. */
+/**
+ * Stands in for webllm.js where a test needs a page and no model. Its answers come from `window.fake`:
+ * {adapter, context, pieces, delay, error: {name, message}, errorAfter: pieces, loadErrors: [one a load or reload, null: none],
+ * loading: true, to load until it is cancelled}. `window.requests` are what `create` was called with.
+ */
 
-const fake = { adapter: { name: "Fake GPU", software: false }, pieces: ["Hello", ", world"], error: null, ...window.fake };
+const fake = {
+  adapter: { name: "Fake GPU", software: false },
+  context: 4096,
+  pieces: ["Hello", ", world"],
+  error: null,
+  errorAfter: 0,
+  loadErrors: [],
+  ...window.fake,
+};
+window.fake = fake;
+window.requests = [];
+window.loads = [];
+window.reloads = 0;
+
+const failure = ({ name, message }) => Object.assign(new Error(message), { name });
 
 export async function listModels() {
   return { tiny: { url: "models/tiny.gguf", bytes: 98_000_000 } };
 }
 
-export async function load(model, { onProgress }) {
+export async function load(model, { onProgress, signal }) {
+  window.loads.push(model.name ?? model);
   onProgress({ phase: "weights", loaded: 49_000_000, total: 98_000_000, tensors: 10, seconds: 2 });
-  let stopped = false;
-  window.requests = [];
-  async function* create({ messages }) {
-    window.requests.push(messages);
-    if (fake.error) throw Object.assign(new Error(fake.error.message), { name: fake.error.name });
-    stopped = false;
+  if (fake.loading) await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  failIfTold();
+  return new FakeModel();
+}
+
+function failIfTold() {
+  const error = fake.loadErrors.shift();
+  if (error) throw failure(error);
+}
+
+class FakeModel {
+  #stopped = false;
+  info = { adapter: fake.adapter, context: fake.context };
+  chat = { completions: { create: (request) => this.#create(request) } };
+
+  interrupt() {
+    this.#stopped = true;
+  }
+
+  async close() {
+    window.closed = (window.closed ?? 0) + 1;
+  }
+
+  async reload({ onProgress }) {
+    window.reloads++;
+    onProgress({ phase: "weights", loaded: 98_000_000, total: 98_000_000, tensors: 10, seconds: 4 });
+    failIfTold();
+    fake.error = null;
+  }
+
+  async *#create(request) {
+    window.requests.push(request);
+    this.#stopped = false;
+    let count = 0;
     for (const content of fake.pieces) {
-      if (stopped) break;
+      if (fake.error && count === fake.errorAfter) throw failure(fake.error);
+      if (this.#stopped) break;
       yield { choices: [{ delta: { content } }], usage: null };
+      count++;
       await new Promise((resolve) => setTimeout(resolve, fake.delay ?? 0));
     }
     const extra = { decode_tokens_per_s: 12.34, time_to_first_token_s: 0.5 };
-    yield { choices: [{ delta: { content: null } }], usage: { completion_tokens: fake.pieces.length, extra } };
+    const usage = { completion_tokens: fake.pieces.length, total_tokens: 310 + fake.pieces.length, extra };
+    yield { choices: [{ delta: { content: null }, finish_reason: fake.finish ?? "stop" }], usage };
   }
-  return { info: { adapter: fake.adapter }, chat: { completions: { create } }, interrupt: () => (stopped = true) };
 }
