@@ -96,8 +96,8 @@ $(VENV_READY): | system
 	@rm -f .venv/.ready-* && touch $@
 
 $(NPM_READY): | system
-	$(call say,the page's third-party parts in node_modules)
-	@npm ci --omit=dev --loglevel=error >/dev/null
+	$(call say,the third-party parts of the page and its tests in node_modules)
+	@npm ci --loglevel=error >/dev/null
 	@touch $@
 
 # hatchling is in the environment, so building needs no network.

@@ -28,6 +28,7 @@ function setState(state) {
   $("stop").hidden = !generating;
   $("send").disabled = !idle;
   $("new-chat").disabled = !llm || state === "loading";
+  $("examples").hidden = !llm && state !== "loading";
   for (const button of $("examples").querySelectorAll("button")) button.disabled = !idle;
   $("copy-chat").hidden = !conversation.length;
   $("loading").hidden = state !== "loading";
@@ -64,8 +65,9 @@ async function open(model) {
     llm = await load(model, { onProgress: showProgress, signal: mine.signal });
   } catch (error) {
     if (loading !== mine) return; // another load has taken its place
-    const retry = ["Load it again", () => open(model)];
-    return error.name === "AbortError" ? askForFile(`${name} was not loaded.`, retry) : showError(error, retry);
+    const retry = () => open(model);
+    if (error.name !== "AbortError") return showError(error, ["Try again", retry]);
+    return askForFile(`${name} was not loaded.`, ["Load it", retry]);
   }
   showContext(0, llm.info.context);
   showReady(name);

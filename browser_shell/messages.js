@@ -51,6 +51,7 @@ export class GrowingText {
       this.#line.textContent += piece;
       const fence = this.#readFence(this.#line.textContent);
       this.#line.hidden = fence !== null;
+      this.#line.classList.toggle("blank", this.#line.textContent === "\n");
       if (piece.endsWith("\n")) this.#endLine(fence);
     }
   }
