@@ -68,7 +68,7 @@ function reset() {
 
 function countChanged() {
   const count = Object.keys(requestOptions()).length + systemMessages().length;
-  $("changed").textContent = count ? `, ${count} changed` : "";
+  $("changed").textContent = count ? `${count} changed` : "";
 }
 
 /** Storage may be forbidden, and may hold anything. */
@@ -89,5 +89,5 @@ function write() {
 }
 
 form.addEventListener("input", keep);
-$("reset").addEventListener("click", reset);
+$("reset-settings").addEventListener("click", reset);
 $("open-settings").addEventListener("click", () => $("settings").showModal());

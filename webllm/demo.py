@@ -59,7 +59,7 @@ def run_demo(headless: bool | None, port: int) -> int:
         url = f"{server.url}/?model={short_name(model)}"
         print(f"the chat page: {url}", flush=True)
         if no_display(os.environ, sys.platform) if headless is None else headless:
-            return _converse_headless(url)
+            return _converse_headless(f"{url}&temperature=0")  # the same answer every time
         return _open_and_wait(url)
 
 

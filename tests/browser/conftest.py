@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page
 
 from webllm.demo import browser_flags, find_browser
 from webllm.pull import cached
@@ -23,6 +24,11 @@ from webllm.static_server import Request, serve_in_thread
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
 SMOLLM2 = "smollm2-135m-instruct"
+FAKE = Path(__file__).with_name("fake_webllm.js").read_text(encoding="utf-8")
+POLICY = (  # as docs/page.md recommends it
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; "
+    "style-src 'self'; img-src 'self'"
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -78,6 +84,30 @@ def url(site, requests_seen) -> Iterator[str]:
     """Address of the site; no slash at the end."""
     with serve_in_thread(site, on_request=requests_seen.append) as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def strict_url(site) -> Iterator[str]:
+    """The same site under a strict Content-Security-Policy, which forbids Playwright's `wait_for_function` too."""
+    with serve_in_thread(site, headers={"Content-Security-Policy": POLICY}) as server:
+        yield server.url
+
+
+@pytest.fixture
+def open_page(page, strict_url) -> Iterator[Callable[..., Page]]:
+    """Open the chat page over a fake model: open_page("?prompt=Hi", pieces=["Hello"]). Nothing may break the policy."""
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(error.message))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+
+    def open_page(query: str = "", **fake: Any) -> Page:
+        page.add_init_script(f"window.fake = {json.dumps(fake)}")
+        page.route("**/webllm.js", lambda route: route.fulfill(body=FAKE, content_type="text/javascript"))
+        page.goto(f"{strict_url}/{query}")
+        return page
+
+    yield open_page
+    assert wrong == []
 
 
 @pytest.fixture(scope="session")

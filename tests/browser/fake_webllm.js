@@ -17,6 +17,7 @@ window.fake = fake;
 window.requests = [];
 window.loads = [];
 window.reloads = 0;
+window.closes = 0;
 
 const failure = ({ name, message }) => Object.assign(new Error(message), { name });
 
@@ -47,7 +48,7 @@ class FakeModel {
   }
 
   async close() {
-    window.closed = (window.closed ?? 0) + 1;
+    window.closes++;
   }
 
   async reload({ onProgress }) {
