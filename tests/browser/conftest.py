@@ -27,7 +27,7 @@ SMOLLM2 = "smollm2-135m-instruct"
 FAKE = Path(__file__).with_name("fake_webllm.js").read_text(encoding="utf-8")
 POLICY = (  # as docs/page.md recommends it
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; "
-    "style-src 'self'; img-src 'self'"
+    "style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'"
 )
 
 
