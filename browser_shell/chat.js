@@ -89,6 +89,7 @@ function begin(name) {
 async function closeModel() {
   const closing = llm;
   llm = null;
+  $("context").hidden = true;
   showLoading();
   await closing?.close().catch(() => {}); // it may be lost already
 }

@@ -63,7 +63,7 @@ def test_a_stream_can_be_interrupted_and_says_so(page, golden):
         """async (prompt) => {
             const chunks = [];
             const messages = [{role: "user", content: prompt}];
-            for await (const chunk of llm.chat.completions.create({messages, stream: true})) {
+            for await (const chunk of llm.chat.completions.create({messages, stream: true, temperature: 0})) {
                 chunks.push(chunk);
                 if (chunks.length === 3) llm.interrupt();
             }

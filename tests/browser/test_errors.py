@@ -11,10 +11,11 @@ LOAD = "([model, options]) => webllm.load(model, options).then(() => null).catch
 
 
 @pytest.fixture
-def server(own_site):
+def server(own_site, page):
     """The address of the spoiled copy."""
     with serve_in_thread(own_site) as server:
         yield server.url
+        page.goto("about:blank")  # ends what is still being fetched
 
 
 def error_of_page(page, address):
