@@ -46,8 +46,12 @@ test: lint page-wheels model ## what CI runs: lint, unit, kernels and one model 
 	$(call say,tests: the page in Chromium)
 	@$(pytest) $(BROWSER_TESTS)
 
-test-all: ## the same with the slow tests
+test-all: ## the same with the slow tests, and the kernels on Tint with halves
 	@$(MAKE) test SLOW=1
+	$(call say,tests: kernels on Tint with halves$(,) through Mesa 25)
+	@command -v apt-get >/dev/null || { echo "left out: Mesa 25 comes from Debian 12's backports"; exit 0; }; \
+	driver=$$(tests/kernels/mesa25.sh build/mesa25) && \
+	$(on_cpu) WEBLLM_TINT_DRIVER=$$driver $(pytest) -n $(WORKERS) --dist loadfile tests/kernels -k wgpudawn
 
 lint: setup ## ruff and mypy
 	$(call say,ruff$(,) mypy)

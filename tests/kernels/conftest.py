@@ -12,7 +12,8 @@ import pytest
 
 from webllm.device.native import NativeDevice
 
-SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
+# The Vulkan driver under Tint: Chromium's, unless another is named (`make test-all` names one that has f16).
+TINT_DRIVER = Path(os.environ.get("WEBLLM_TINT_DRIVER", "/usr/lib/chromium/vk_swiftshader_icd.json"))
 
 
 @pytest.fixture(scope="session", params=["wgpu", "wgpudawn"])
@@ -26,8 +27,8 @@ def device(request: pytest.FixtureRequest) -> Iterator[NativeDevice]:
 def open_native(api: str, **options: bool) -> NativeDevice:
     # The Vulkan loader reads this when an instance is made; each library makes one.
     before = os.environ.pop("VK_DRIVER_FILES", None)
-    if api == "wgpudawn" and SWIFTSHADER.is_file():
-        os.environ["VK_DRIVER_FILES"] = str(SWIFTSHADER)
+    if api == "wgpudawn" and TINT_DRIVER.is_file():
+        os.environ["VK_DRIVER_FILES"] = str(TINT_DRIVER)
     try:
         return NativeDevice(api=import_module(api), **options)
     finally:
