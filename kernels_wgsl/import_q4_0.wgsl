@@ -13,6 +13,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   }
   let at = id.y * params.row_bytes + id.x * 18u;
   let i = target_unit(id.y, id.x);
-  put_scale(i, raw_u16(at));
+  put_scale(i / 2u, i, raw_u16(at));
   data[i] = raw_vec4(at + 2u);
 }

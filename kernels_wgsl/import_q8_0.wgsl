@@ -13,7 +13,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   }
   let at = id.y * params.row_bytes + id.x * 34u;
   let i = target_unit(id.y, id.x);
-  put_scale(i, raw_u16(at));
+  put_scale(i / 2u, i, raw_u16(at));
   let to = (i / 16u) * 32u + i % 16u;
   data[to] = raw_vec4(at + 2u);
   data[to + 16u] = raw_vec4(at + 18u);

@@ -1,13 +1,15 @@
-// matvec_glu: y[r, n] = silu(G[n] . input[r]) * (U[n] . input[r])
+// matvec_glu: y[r, OFFSET + n] = silu(G[n] . input[r]) * (U[n] . input[r])
 // binding 3 x read       array<vec4<f32>> [rows][COLS / 4]
-// binding 4 y read_write array<f32>       [rows][ROWS]
+// binding 4 y read_write array<f32>       [rows][STRIDE]
 // grid    ROWS / PER, rows
 // uses    weight input
 // why     Tiles of gate and up rows alternate, so one workgroup has both and the products never reach memory.
 
 override COLS: u32;
-override ROWS: u32;  // rows of G, and of U
-override PER: u32 = 16;  // rows of each a workgroup: 4, 8 or 16
+override ROWS: u32;        // rows of G, and of U, in this weight
+override STRIDE: u32;      // numbers in a row of y
+override OFFSET: u32 = 0;  // where this weight's rows begin in a row of y
+override PER: u32 = 16;    // rows of each a workgroup: 4, 8 or 16
 override WG: u32 = 256;
 
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;
@@ -41,6 +43,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       squares += partial[i].z;
     }
     product = partial[t].xy * input_scale(squares);
-    y[group.y * ROWS + n] = product.x / (1.0 + exp(-product.x)) * product.y;
+    y[group.y * STRIDE + OFFSET + n] = product.x / (1.0 + exp(-product.x)) * product.y;
   }
 }

@@ -157,7 +157,10 @@ class Norm:
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive rows of a matrix in one format. `scales` is None for f32, f16 and bf16."""
+    """Consecutive rows of a matrix in one format. `scales` is None for f32, f16 and bf16.
+
+    Where gate and up alternate, `rows` counts what fills up the last tiles too.
+    """
 
     format: str
     first: int
@@ -177,7 +180,7 @@ class Matrix:
 
     Several where the checkpoint mixes formats (v_proj is often finer than q_proj), or where one
     buffer would exceed the device's binding limit. glu: tiles of 16 gate and 16 up rows alternate,
-    and `rows` counts both.
+    and `rows` counts both, without padding.
     """
 
     rows: int
@@ -269,22 +272,18 @@ def linear(
 
 
 def glu(x: Tensor, w: Matrix, norm: Norm) -> Tensor:
-    """silu(x @ gate.T) * (x @ up.T) of the normalised rows (SwiGLU, Shazeer 2020): [rows, w.rows / 2]."""
-    rec, (rows, _) = x.rec, x.shape
+    """silu(x @ gate.T) * (x @ up.T) of the normalised rows (SwiGLU, Shazeer 2020): [rows, w.rows / 2].
+
+    w: gate and up in alternating tiles (`Matrix.glu`), or all of gate above all of up.
+    """
+    rec, (rows, _), width = x.rec, x.shape, w.rows // 2
     _check_cols("glu", x, w)
-    if not w.glu or len(w.parts) != 1:
-        raise ValueError("glu: wants one weight with alternating gate and up tiles")
-    (part,) = w.parts
-    width = w.rows // 2
-    if rec.rows == 1:
-        y = rec.empty(rows, width)
-        x, left = _norm_first(x, norm)
-        buffers: dict[str, Tensor | int] = {**part.buffers, "x": x, "y": y}
-        _matvec("matvec_glu", x, width, buffers, {"weight": part.format}, left, {"COLS": w.cols, "ROWS": width})
-        return y
-    both = linear(x, _as_stored(w), norm=norm)
+    if rec.rows == 1 and w.glu:
+        return _glu_parts(x, w, norm)
+    both = linear(x, _as_stored(w) if w.glu else w, norm=norm)
     y = rec.empty(rows, width)
-    rec.dispatch("silu_mul", {"x": both, "y": y}, (-(-width // 256), rec.per_row(), 1), COLS=width)
+    tile = 16 if w.glu else width
+    rec.dispatch("silu_mul", {"x": both, "y": y}, (-(-width // 256), rec.per_row(), 1), COLS=width, TILE=tile)
     return y
 
 
@@ -343,9 +342,21 @@ def _check_cols(op: str, x: Tensor, w: Matrix) -> None:
 
 def _as_stored(w: Matrix) -> Matrix:
     """The rows of a gate and up weight as they lie in memory, padding included."""
-    (part,) = w.parts
-    rows = -(-w.rows // 32) * 32
-    return Matrix(rows, w.cols, (Part(part.format, 0, rows, part.data, part.scales),))
+    return Matrix(sum(part.rows for part in w.parts), w.cols, w.parts)
+
+
+def _glu_parts(x: Tensor, w: Matrix, norm: Norm) -> Tensor:
+    """Decode: one dispatch a part of a weight with alternating tiles, whose last tile may be padded."""
+    width = w.rows // 2
+    y = x.rec.empty(x.shape[0], width)
+    x, left = _norm_first(x, norm)
+    for part in w.parts:
+        first = part.first // 2
+        rows = min(part.rows // 2, width - first)
+        buffers: dict[str, Tensor | int] = {**part.buffers, "x": x, "y": y}
+        shape = {"COLS": w.cols, "ROWS": rows, "STRIDE": width, "OFFSET": first}
+        _matvec("matvec_glu", x, rows, buffers, {"weight": part.format}, left, shape)
+    return y
 
 
 def _check_heads(op: str, qkv: Tensor, heads: Heads) -> None:

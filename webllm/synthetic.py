@@ -21,7 +21,11 @@ from webllm.weights import IMPORTS
 QUANTS: Mapping[str, tuple[str, str]] = {
     "q4": ("Q4_0", "Q8_0"),
     "q4_1": ("Q4_1", "Q8_0"),
+    "q5": ("Q5_0", "Q8_0"),
     "q8": ("Q8_0", "Q8_0"),
+    "q2_k": ("Q2_K", "Q6_K"),
+    "q4_k": ("Q4_K", "Q6_K"),
+    "q6_k": ("Q6_K", "Q6_K"),
     "f16": ("F16", "F16"),
     "f32": ("F32", "F32"),
 }

@@ -21,7 +21,7 @@ from webllm.plan import Ceil, Dispatch, Upload
 
 @dataclass(frozen=True)
 class Format:
-    """How a weight lies in memory: bytes of a unit of 32 columns, and of its scales."""
+    """How a weight lies in memory: bytes of a unit of 32 columns, and of its scales (with what bits lie there)."""
 
     unit_bytes: int
     scale_bytes: int = 0
@@ -41,6 +41,10 @@ class Import:
 FORMATS = {
     "q4_0": Format(16, 2),
     "q4_1": Format(16, 4),
+    "q5_0": Format(16, 6),
+    "q5_1": Format(16, 8),
+    "q6": Format(16, 12),
+    "q2": Format(8, 8),
     "q8_0": Format(32, 2),
     "f16": Format(64),
     "bf16": Format(64),
@@ -52,7 +56,14 @@ IMPORTS = {
     "BF16": Import("bf16", "import_dense", 1, 2, (("QUAD_WORDS", 2),)),
     "Q4_0": Import("q4_0", "import_q4_0", 32, 18),
     "Q4_1": Import("q4_1", "import_q4_1", 32, 20),
+    "Q5_0": Import("q5_0", "import_q5_0", 32, 22),
+    "Q5_1": Import("q5_1", "import_q5_1", 32, 24),
     "Q8_0": Import("q8_0", "import_q8_0", 32, 34),
+    "Q2_K": Import("q2", "import_q2_k", 256, 84),
+    "Q3_K": Import("q6", "import_q3_k", 256, 110),
+    "Q4_K": Import("q4_1", "import_q4_k", 256, 144),
+    "Q5_K": Import("q5_1", "import_q5_k", 256, 176),
+    "Q6_K": Import("q6", "import_q6_k", 256, 210),
 }
 
 
@@ -93,20 +104,26 @@ class Weights:
         return self._once(names, make)
 
     def glu(self, gate: str, up: str, shape: tuple[int, int]) -> Matrix:
-        """Gate and up projections in alternating tiles of 16 rows. shape: [rows of each, cols]."""
+        """Gate and up projections in alternating tiles of 16 rows. shape: [rows of each, cols].
+
+        Where the two are of different types they are stacked as in `matrix`, and the result says so: `Matrix.glu`.
+        """
 
         def make() -> Matrix:
-            tensors = self._tensors((gate, up), (2 * shape[0], shape[1]), 2)
-            if len({t.dtype for t in tensors}) > 1:
-                raise Unsupported(
-                    f"{gate} is {tensors[0].dtype} and {up} is {tensors[1].dtype}: wanted one type for both"
-                )
-            rows = -(-shape[0] // 16) * 16
-            part = self._empty_part(gate, tensors[0].dtype, 0, 2 * rows, shape[1])
-            for i, tensor in enumerate(tensors):
-                self._upload(tensor, part, 16 * i, 32)
-            return Matrix(2 * shape[0], shape[1], (part,), glu=True)
+            most = self._rows_that_fit(tensors[0], 32) // 2
+            parts = []
+            for start in range(0, shape[0], most):
+                stop = min(start + most, shape[0])
+                rows = -(-(stop - start) // 16) * 16
+                part = self._empty_part(gate, tensors[0].dtype, 2 * start, 2 * rows, shape[1])
+                for i, tensor in enumerate(tensors):
+                    self._upload(_rows(tensor, start, stop), part, 16 * i, 32)
+                parts.append(part)
+            return Matrix(2 * shape[0], shape[1], tuple(parts), glu=True)
 
+        tensors = self._tensors((gate, up), (2 * shape[0], shape[1]), 2)
+        if tensors[0].dtype != tensors[1].dtype:
+            return self.matrix(gate, up, shape=(2 * shape[0], shape[1]))
         return self._once((gate, up), make)
 
     def vector(self, *names: str, size: int, head_dim: int = 0) -> Vector:
@@ -148,13 +165,21 @@ class Weights:
 
         Between tiles, and between heads, whose rows may be reordered within a part only.
         """
-        rows, cols = sum(t.shape[0] for t in tensors), tensors[0].shape[1]
-        unit = FORMATS[IMPORTS[tensors[0].dtype].format].unit_bytes
-        step = math.lcm(16, head_dim or 16)
-        most = self._builder.limits.storage_binding // (-(-cols // 32) * unit) // step * step
-        if rows <= most:
+        most = self._rows_that_fit(tensors[0], math.lcm(16, head_dim or 16))
+        if sum(t.shape[0] for t in tensors) <= most:
             return [tensors]
         return [[_rows(t, at, min(at + most, t.shape[0]))] for t in tensors for at in range(0, t.shape[0], most)]
+
+    def _rows_that_fit(self, tensor: TensorInfo, step: int) -> int:
+        """Rows of the tensor's width that one binding holds, in whole steps."""
+        row_bytes = -(-tensor.shape[1] // 32) * FORMATS[IMPORTS[tensor.dtype].format].unit_bytes
+        binding = self._builder.limits.storage_binding
+        if step * row_bytes > binding:
+            raise Unsupported(
+                f"{tensor.name}: {step} rows of {tensor.shape[1]} take {step * row_bytes} bytes on the GPU; "
+                f"this device binds {binding} at a time"
+            )
+        return binding // (step * row_bytes) * step
 
     def _empty_part(self, name: str, dtype: str, first: int, rows: int, cols: int) -> Part:
         """Buffers for `rows` rows, rounded up to whole tiles. New buffers are zero: so is the padding."""

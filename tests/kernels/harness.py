@@ -20,14 +20,41 @@ from numpy.typing import NDArray
 import webllm.lab
 from webllm.lab import Record
 from webllm.ops import Limits, Matrix, Tensor, Vector
+from webllm.weights import IMPORTS
 
 Array = NDArray[Any]
 
 
+# Types that the `gguf` package reads and cannot make -> where their blocks have numbers in f16
+K_TYPES = {"Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
+# Types whose scales become products rounded to f16, and what that may cost: the square of a relative error of 1e-3.
+# Everything else is kept as it is.
+ROUNDED, ROUNDING = ("Q4_K", "Q5_K"), 1e-6
+
+
 def encode(values: Array, dtype: str) -> bytes:
-    """Values as a GGUF tensor of that type."""
+    """Values as a GGUF tensor of that type; for K types random blocks, whatever the values."""
+    if dtype in K_TYPES:
+        return random_blocks(values.size, dtype)
     kind = gguf.GGMLQuantizationType[dtype]
     return gguf.quants.quantize(values.astype(np.float32), kind).tobytes()
+
+
+def random_blocks(count: int, dtype: str) -> bytes:
+    """Any bits are a valid block as long as its scales are numbers: of both signs here, some subnormal."""
+    rng = np.random.default_rng(count)
+    size, nbytes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[dtype]]
+    blocks = rng.integers(0, 256, (count // size, nbytes), np.uint8)
+    for at in K_TYPES[dtype]:
+        scales = rng.uniform(2e-6, 2e-4, len(blocks)) * rng.choice([-1, 1], len(blocks))
+        blocks[:, at : at + 2] = scales.astype(np.float16)[:, None].view(np.uint8)
+    return blocks.tobytes()
+
+
+def columns(cols: int, dtype: str) -> int:
+    """`cols` in whole blocks of the type."""
+    block = IMPORTS[dtype].block
+    return -(-cols // block) * block
 
 
 def decode(data: bytes, dtype: str, shape: tuple[int, ...]) -> Array:

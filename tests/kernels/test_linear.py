@@ -7,18 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.kernels.harness import Array, Lab, each, nmse, with_features
+from tests.kernels.harness import K_TYPES, ROUNDED, ROUNDING, Array, Lab, columns, each, nmse, with_features
 from webllm import ops
-from webllm.ops import Limits, Norm
+from webllm.ops import Limits, Matrix, Norm
 from webllm.weights import IMPORTS
 
-QUANTISED = ["Q4_0", "Q4_1", "Q8_0"]
+QUANTISED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", *K_TYPES]
 DENSE = ["F32", "F16", "BF16"]
 SHAPES = [(5, 32), (48, 576), (33, 96), (130, 1536)]
 
 
 def test_every_tensor_type_is_tested_here() -> None:
     assert set(QUANTISED + DENSE) == set(IMPORTS)
+
+
+def tolerance(dtype: str) -> float:
+    return ROUNDING if dtype in ROUNDED else 1e-7
 
 
 def rows_of(count: int) -> list[tuple[int, int]]:
@@ -29,11 +33,11 @@ def check_linear(
     device: Any, rng: Any, dtype: str, shape: tuple[int, int], rows: list[int], limits: Limits | None = None
 ) -> None:
     """A matrix product for several numbers of rows; one row alone is recorded as decode."""
-    lab = Lab(device, max(rows), limits)
-    x = rng.standard_normal((max(rows), shape[1]))
-    w, exact = lab.matrix("w", rng.standard_normal(shape), dtype)
+    lab, cols = Lab(device, max(rows), limits), columns(shape[1], dtype)
+    x = rng.standard_normal((max(rows), cols))
+    w, exact = lab.matrix("w", rng.standard_normal((shape[0], cols)), dtype)
     y = ops.linear(lab.tensor("x", x, 256), w)
-    worst = 1e-6 if lab.builder.limits.f16 and lab.rows > 1 else 1e-7
+    worst = 1e-6 if lab.builder.limits.f16 and lab.rows > 1 else tolerance(dtype)
     for count, (got,) in zip(rows, lab.sweep(map(rows_of, rows), (y, np.float32)), strict=True):
         assert nmse(got[:count], x[:count] @ exact.T) < worst
 
@@ -107,17 +111,27 @@ def test_linear_normalises_its_input(device: Any, rng: Any, rows: int, limits: L
     assert nmse(got, normalised(x, weight) @ exact.T) < 1e-7
 
 
-def check_glu(device: Any, rng: Any, dtype: str, width: int, rows: list[int]) -> None:
-    lab = Lab(device, max(rows))
-    x, weight = rng.standard_normal((max(rows), 64)), rng.standard_normal(64)
-    gate = lab.add("gate", rng.standard_normal((width, 64)), dtype)
-    up = lab.add("up", rng.standard_normal((width, 64)), dtype)
-    w = lab.weights.glu("gate", "up", (width, 64))
+def check_glu(
+    device: Any,
+    rng: Any,
+    dtype: str,
+    width: int,
+    rows: list[int],
+    up_dtype: str | None = None,
+    limits: Limits | None = None,
+) -> Matrix:
+    """Both products for several numbers of rows. up_dtype: another type than gate's. Returns the weight."""
+    lab, cols = Lab(device, max(rows), limits), columns(64, dtype)
+    x, weight = rng.standard_normal((max(rows), cols)), rng.standard_normal(cols)
+    gate = lab.add("gate", rng.standard_normal((width, cols)), dtype)
+    up = lab.add("up", rng.standard_normal((width, cols)), up_dtype or dtype)
+    w = lab.weights.glu("gate", "up", (width, cols))
     y = ops.glu(lab.tensor("x", x, 128), w, Norm(lab.vector("n", weight), 1e-5))
     for count, (got,) in zip(rows, lab.sweep(map(rows_of, rows), (y, np.float32)), strict=True):
         normal = normalised(x[:count], weight)
         g, u = normal @ gate.T, normal @ up.T
-        assert nmse(got[:count], g / (1 + np.exp(-g)) * u) < 1e-7
+        assert nmse(got[:count], g / (1 + np.exp(-g)) * u) < tolerance(dtype)
+    return w
 
 
 @pytest.mark.parametrize("width", [16, 40, 172])
@@ -129,6 +143,19 @@ def test_glu_gates_with_silu_in_decode(device: Any, rng: Any, width: int, dtype:
 @pytest.mark.parametrize(("dtype", "width"), each(["Q4_0", "Q8_0", "F32"], [172, 16, 40]))
 def test_glu_gates_with_silu_in_prefill(device: Any, rng: Any, width: int, dtype: str) -> None:
     check_glu(device, rng, dtype, width, [3, 65])
+
+
+@pytest.mark.parametrize("rows", [[1], [3, 65]], ids=["decode", "prefill"])
+def test_gate_and_up_of_two_types_are_stacked(device: Any, rng: Any, rows: list[int]) -> None:
+    w = check_glu(device, rng, "Q4_0", 172, rows, up_dtype="Q8_0")
+    assert [(part.format, part.first) for part in w.parts] == [("q4_0", 0), ("q8_0", 172)] and not w.glu
+
+
+@pytest.mark.parametrize("rows", [[1], [3, 65]], ids=["decode", "prefill"])
+def test_gate_and_up_beyond_the_binding_limit_are_cut_between_tiles(device: Any, rng: Any, rows: list[int]) -> None:
+    """A row is 32 bytes: 48 of each fit into a binding, and 110 are 48, 48 and 14, the last filled up to 16."""
+    w = check_glu(device, rng, "Q4_0", 110, rows, limits=Limits(storage_binding=2 * 48 * 32 + 1000))
+    assert [(part.first, part.rows) for part in w.parts] == [(0, 96), (96, 96), (192, 32)] and w.glu
 
 
 def test_parts_of_mixed_formats_make_one_matrix(device: Any, rng: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.kernels.harness import Lab, nmse, with_features
+from tests.kernels.harness import ROUNDED, ROUNDING, Lab, columns, nmse, with_features
 from webllm import ops
 from webllm.ops import RING, Builder, Limits, Norm, Recorder
 from webllm.plan import Program
@@ -20,10 +20,28 @@ from webllm.weights import IMPORTS, random_uploads
 def test_embed_looks_tokens_up_in_every_format(device: Any, rng: Any, dtype: str, cols: int) -> None:
     tokens = [0, 36, 5, 5]
     lab = Lab(device, len(tokens))
-    table, exact = lab.matrix("table", rng.standard_normal((37, cols)), dtype)
+    table, exact = lab.matrix("table", rng.standard_normal((37, columns(cols, dtype))), dtype)
     step = lab.step([(token, i) for i, token in enumerate(tokens)])
     (got,) = lab.run((ops.embed(lab.rec, table, step), np.float32))
-    assert nmse(got, exact[tokens]) < 1e-12
+    assert nmse(got, exact[tokens]) < (ROUNDING if dtype in ROUNDED else 1e-12)
+
+
+@pytest.mark.parametrize("dtype", IMPORTS)
+def test_every_weight_has_the_value_that_the_file_gives_it(
+    device: Any, rng: Any, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uploaded in pieces, the last of an odd number of rows. Equal but for f32's own rounding, and `ROUNDED` types."""
+    rows, cols = 43, columns(224, dtype)
+    monkeypatch.setattr("webllm.plan.PIECE_BYTES", 12 * cols // IMPORTS[dtype].block * IMPORTS[dtype].block_bytes)
+    lab = Lab(device, rows)
+    table, exact = lab.matrix("table", rng.standard_normal((rows, cols)), dtype)
+    step = lab.step([(token, 0) for token in range(rows)])
+    (got,) = lab.run((ops.embed(lab.rec, table, step), np.float32))
+    assert [u.rows_per_piece for u in lab.weights.uploads] == [12]
+    if dtype in ROUNDED:
+        assert max(nmse(g, e) for g, e in zip(got, exact, strict=True)) < ROUNDING
+    else:
+        assert np.abs(got - exact).max() <= 1e-7 * np.abs(exact).max()
 
 
 def test_embed_finds_tokens_in_a_table_of_several_parts(device: Any, rng: Any) -> None:

@@ -262,8 +262,8 @@ def test_a_tensor_of_another_shape_is_refused_with_both_shapes(name: str, shape:
 
 
 def test_a_tensor_of_an_unknown_type_is_refused_with_those_there_are() -> None:
-    with pytest.raises(Unsupported, match=r"type Q6_K; supported are F32.*Q4_1"):
-        built(changed(tiny(), "model.layers.0.mlp.down_proj.weight", dtype="Q6_K"))
+    with pytest.raises(Unsupported, match=r"type IQ4_XS; supported are F32.*Q4_1"):
+        built(changed(tiny(), "model.layers.0.mlp.down_proj.weight", dtype="IQ4_XS"))
 
 
 def test_a_quantised_norm_is_refused() -> None:
@@ -272,9 +272,9 @@ def test_a_quantised_norm_is_refused() -> None:
         built(changed(checkpoint, "model.norm.weight", dtype="Q8_0"))
 
 
-def test_gate_and_up_of_two_types_are_refused() -> None:
-    with pytest.raises(Unsupported, match=r"gate_proj.* is F32 and .*up_proj.* is F16"):
-        built(changed(tiny(), "model.layers.0.mlp.up_proj.weight", dtype="F16"))
+def test_a_matrix_of_which_not_even_a_tile_fits_a_binding_is_refused() -> None:
+    with pytest.raises(Unsupported, match=r"embed_tokens\.weight: 16 rows of .* this device binds 64 at a time"):
+        build(tiny(), Settings(256), Limits(storage_binding=64))
 
 
 @pytest.mark.parametrize(
