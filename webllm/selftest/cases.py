@@ -103,7 +103,7 @@ def _stored(rng: random.Random, dtype: str, rows: int, cols: int) -> tuple[bytes
         size = BLOCKS[dtype][0]
         blocks = bytearray(rng.randbytes(rows * cols // IMPORTS[dtype].block * size))
         for half in (block + at for block in range(0, len(blocks), size) for at in _HALVES[dtype]):
-            struct.pack_into("<e", blocks, half, rng.uniform(0.01, 0.02))
+            struct.pack_into("<e", blocks, half, _scale(rng, dtype))
         data = bytes(blocks)
     elif dtype == "BF16":
         data = b"".join(_bytes([number])[2:] for number in _numbers(rng, rows * cols))
@@ -111,6 +111,11 @@ def _stored(rng: random.Random, dtype: str, rows: int, cols: int) -> tuple[bytes
         data = _bytes(_numbers(rng, rows * cols), dtype.lower())
     numbers = values(data, dtype)
     return data, [numbers[at : at + cols] for at in range(0, len(numbers), cols)]
+
+
+def _scale(rng: random.Random, dtype: str) -> float:
+    """A block's. A power of two where it has scales of its own: f16 then holds their products, whatever it rounds."""
+    return rng.choice((2**-13, 2**-12)) if IMPORTS[dtype].block == 256 else rng.uniform(0.01, 0.02)
 
 
 def _weight(lab: Lab, rng: random.Random, dtype: str, rows: int) -> tuple[Matrix, Rows]:
