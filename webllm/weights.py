@@ -121,7 +121,7 @@ class Weights:
                 parts.append(part)
             return Matrix(2 * shape[0], shape[1], tuple(parts), glu=True)
 
-        tensors = self._tensors((gate, up), (2 * shape[0], shape[1]), 2)
+        tensors = [*self._tensors([gate], shape, 2), *self._tensors([up], shape, 2)]
         if tensors[0].dtype != tensors[1].dtype:
             return self.matrix(gate, up, shape=(2 * shape[0], shape[1]))
         return self._once((gate, up), make)
