@@ -82,12 +82,12 @@ async def _seconds(device: Device, loaded: Any, plan: str, rows: int) -> float:
     steps, taken = 1, 0.0
     while taken < ENOUGH_S and steps < MOST_STEPS:  # more steps until there is something to measure, and clocks are up
         started = time.perf_counter()
-        await device.submit(loaded, plan, rows, length, steps)
+        await device.submit(loaded, [plan], rows, length, steps)
         taken = time.perf_counter() - started
         steps *= 2 if taken < ENOUGH_S else 1
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        await device.submit(loaded, plan, rows, length, steps)
+        await device.submit(loaded, [plan], rows, length, steps)
         times.append((time.perf_counter() - started) / steps)
     return min(times)
