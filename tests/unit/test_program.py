@@ -98,7 +98,7 @@ def test_every_weight_buffer_is_written_by_an_upload(program: Program) -> None:
 
 
 def test_the_cache_is_two_buffers_a_layer_of_halves(smollm2: tuple[Checkpoint, Program]) -> None:
-    """4096 positions of 3 heads of 64 numbers of 2 bytes; logits, tokens, step records and five buffers of sampling beside them."""
+    """4096 positions of 3 heads of 64 numbers of 2 bytes. Logits, tokens, step records and five of sampling beside."""
     sizes = {buffer.name: buffer.size for buffer in smollm2[1].buffers if buffer.kind == "state"}
     cache = {name: size for name, size in sizes.items() if name[:2] in ("k.", "v.")}
     assert len(cache) == 60 and set(cache.values()) == {4096 * 3 * 64 * 2}
