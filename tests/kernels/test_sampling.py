@@ -15,7 +15,7 @@ from tests.kernels.harness import Array, Lab
 from webllm import ops
 from webllm.ops import RING
 from webllm.plan import Program
-from webllm.sampling import IN_PROMPT, Sampling
+from webllm.sampling import HOST, IN_PROMPT, NONE, Sampling
 
 ROWS = 16
 
@@ -159,3 +159,152 @@ def test_tokens_are_those_of_numpy_for_every_filter(chooser: Any, rng: Any, voca
     tokens = chooser(vocab).tokens(logits, hows, first=70)
     for row, how in enumerate(hows):
         check(logits[row], how, 70, tokens[0, row])
+
+
+def test_penalties_and_bias_come_before_the_filters(chooser: Any, rng: Any) -> None:
+    """Tokens of the prompt alone, of the answer alone, of both, often and never; positive logits and negative ones."""
+    vocab, penalties = 1025, {"presence_penalty": 1.5, "frequency_penalty": -0.4, "repetition_penalty": 1.3}
+    logits = (rng.standard_normal(vocab) * 3).astype(np.float32)
+    counts = (rng.integers(0, 4, vocab) * rng.integers(0, 2, vocab)).astype(np.uint32)
+    counts |= np.where(rng.random(vocab) < 0.3, IN_PROMPT, 0).astype(np.uint32)
+    bias = {int(token): float(rng.uniform(-9, 9)) for token in rng.integers(0, vocab, 99)}
+    hows = [Sampling(**{name: value}) for name, value in penalties.items()]
+    hows += [Sampling(**penalties, logit_bias=bias, top_p=p, top_k=k) for p in (1, 0.8) for k in (0, 9)]
+    hows += [Sampling(temperature=0, **penalties), Sampling(temperature=0, logit_bias=bias)]
+    hows = [replace(how, seed=seed) for seed, how in enumerate([*hows, *hows])][:ROWS]
+    made = chooser(vocab)
+    tokens = made.tokens(logits, hows, counts=counts)[0]
+    wanted = np.tile(counts, (ROWS, 1))
+    for row, how in enumerate(hows):
+        check(logits, how, 0, tokens[row], counts if how.penalises else np.zeros_like(counts))
+        wanted[row, tokens[row]] += how.penalises
+    assert np.array_equal(made.read("counts", np.uint32).reshape(ROWS, vocab), wanted)
+    scores = made.read("logits", np.float32).reshape(ROWS, vocab)[0]
+    assert np.allclose(scores, adjusted(logits, hows[0], counts), rtol=1e-6, atol=1e-6)
+
+
+def test_of_equal_scores_the_lowest_token_is_the_likeliest(chooser: Any) -> None:
+    logits = np.full(49152, -1.0)
+    logits[[700, 3000, 48000]] = 2.5
+    assert set(chooser(49152).tokens(logits, Sampling(temperature=0, logit_bias={1: 1}))[0]) == {700}
+    assert set(chooser(49152).tokens(logits, Sampling(top_k=1))[0]) == {700}
+    two = chooser(49152).tokens(logits, [Sampling(top_k=2, seed=seed) for seed in range(ROWS)])[0]
+    assert set(two) == {700, 3000}
+
+
+def test_steps_that_run_ahead_draw_what_single_steps_draw(chooser: Any, rng: Any) -> None:
+    """Over the ring's end, from place 40 on."""
+    hows = [Sampling(top_p=0.9, seed=1 + 2**40 * row) for row in range(ROWS)]
+    logits = rng.standard_normal((ROWS, 1025)) * 2
+    ahead = chooser(1025).tokens(logits, hows, steps=50, first=40)
+    records = chooser(1025).read("step", np.uint32)[4:].reshape(ROWS, 4)
+    assert records.tolist() == [[ahead[-1, row], 150, row, 90] for row in range(ROWS)]
+    single = [chooser(1025).tokens(logits, hows, first=40 + i)[0] for i in range(0, 50, 7)]
+    assert np.array_equal(ahead[::7], single)
+    assert len({tuple(places) for places in ahead.tolist()}) == 50
+
+
+def test_the_same_seed_draws_the_same_and_every_half_of_it_counts(chooser: Any, rng: Any) -> None:
+    logits = rng.standard_normal(1025)
+    seeds = [5, 5, 6, 5 + 2**32, 5 - 2**63, -5] + [5] * 10
+    got = chooser(1025).tokens(logits, [Sampling(seed=seed) for seed in seeds], steps=20).T.tolist()
+    assert got[0] == got[1] == got[15]
+    assert len({tuple(row) for row in got[1:6]}) == 5
+
+
+@pytest.mark.parametrize(
+    "how", [Sampling(seed=1), Sampling(top_k=3, seed=1), Sampling(temperature=0, logit_bias={0: 1})]
+)
+def test_tokens_without_a_finite_logit_are_never_chosen(chooser: Any, how: Sampling) -> None:
+    """All of them, and the row says so by another word than a token."""
+    logits = np.full((ROWS, 1025), np.nan)
+    logits[0, ::2] = np.inf
+    logits[1, ::3] = -np.inf
+    logits[2:, 77] = -5.0
+    logits[3:, 1024] = 3e38
+    logits[4:, 1024] = np.inf
+    tokens = chooser(1025).tokens(logits, how)[0].tolist()
+    assert tokens == [NONE, NONE, 77, 1024, *[77] * 12]
+
+
+WIDE = Sampling(top_p=0.9, frequency_penalty=0.5, seed=4)
+
+
+def test_what_the_candidates_do_not_settle_is_left_to_the_host(chooser: Any) -> None:
+    """49152 equal logits lie in one bin, which is more than the candidates hold. Steps behind it change nothing."""
+    made = chooser(49152)
+    tokens = made.tokens(np.zeros(49152), WIDE, steps=3, counts=np.zeros(49152))
+    assert tokens[0].tolist() == [HOST] * ROWS
+    step = made.read("step", np.uint32)[4:].reshape(ROWS, 4)
+    assert step.tolist() == [[9, 100, row, 0] for row in range(ROWS)]
+    assert not made.read("counts", np.uint32).any()
+    assert not made.read("histogram", np.uint32).any()
+    assert made.read("candidates", np.uint32)[0] == 0
+    rows = (struct.pack("<4I", 7, 101, row, 1) for row in range(ROWS))
+    made.write("step", struct.pack("<4I", ROWS, 0, 0, 0) + b"".join(rows))
+    made.write("sampling", replace(WIDE, top_p=1.0).record() * ROWS)  # which needs no candidates
+    went_on = made.go_on(1, first=1)[0]
+    check(np.zeros(49152), replace(WIDE, top_p=1.0), 1, went_on[0], np.zeros(49152, np.uint32))
+
+
+@pytest.mark.parametrize(
+    "how", [Sampling(top_p=0.98), Sampling(top_k=5000), Sampling(min_p=0.01), Sampling(top_k=1025)]
+)
+@pytest.mark.parametrize("slope", [1 / 300, 1 / 2000])
+def test_a_wide_choice_is_settled_where_the_best_of_all_is_a_candidate(
+    chooser: Any, how: Sampling, slope: float
+) -> None:
+    """The best of all tokens is the best of those that the filters leave, if it is one. The host agrees."""
+    made, host = chooser(49152), 0
+    logits = -slope * np.arange(49152)
+    hows = [replace(how, seed=seed) for seed in range(ROWS)]
+    tokens = made.tokens(logits, hows)[0]
+    scores = logits.astype(np.float32).tobytes()
+    for row, one in enumerate(hows):
+        drawn = one.draw(scores, 0)
+        check(logits.astype(np.float32), one, 0, drawn)
+        host += tokens[row] == HOST
+        assert tokens[row] in (HOST, drawn)
+    assert host < ROWS - 1 if slope > 1 / 1000 else host > 0
+
+
+@pytest.mark.parametrize("level", [-500.0, -120.0, 120.0, 500.0])
+def test_scores_beyond_the_histogram_are_chosen_right_or_by_the_host(chooser: Any, rng: Any, level: float) -> None:
+    hows = [Sampling(top_p=0.8, seed=seed) for seed in range(ROWS)]
+    for vocab in (7, 1025):
+        logits = (level + 3 * rng.standard_normal(vocab)).astype(np.float32)
+        for how, token in zip(hows, chooser(vocab).tokens(logits, hows)[0], strict=True):
+            if vocab == 1025 and abs(level) == 500:  # all in one bin
+                assert token == HOST
+            else:
+                check(logits, how, 0, token)
+
+
+LOGITS = np.array([2.0, 1.0, 1.0, 0.5, 0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -9.0], np.float32)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        Sampling(temperature=1.3),
+        Sampling(top_p=0.75, temperature=0.8),
+        Sampling(top_k=6, temperature=1.4),
+        Sampling(top_k=8, top_p=0.9, min_p=0.07),
+    ],
+    ids=["hot", "top_p", "top_k", "all"],
+)
+@pytest.mark.parametrize("device", ["wgpu"], indirect=True)
+def test_tokens_come_as_often_as_their_probability_says(chooser: Any, how: Sampling) -> None:
+    """20480 draws of 16 seeds. The limit is 5 standard deviations of chi-square. None lies outside of what is left."""
+    rounds = [
+        chooser(12).tokens(LOGITS, [replace(how, seed=99 + row) for row in range(ROWS)], steps=RING, first=RING * i)
+        for i in range(20)
+    ]
+    seen = np.bincount(np.concatenate(rounds).ravel(), minlength=12)
+    left = kept(LOGITS.astype(np.float64), how)
+    p = np.exp(LOGITS[left].astype(np.float64) / how.temperature)
+    wanted = p / p.sum() * 20480
+    assert seen.sum() == seen[left].sum() == 20480
+    many = wanted > 5
+    freedom = np.count_nonzero(many) - 1
+    assert np.sum((seen[left] - wanted)[many] ** 2 / wanted[many]) < freedom + 5 * np.sqrt(2 * freedom)
