@@ -56,7 +56,7 @@ def run_demo(headless: bool | None, port: int) -> int:
     root = Path(__file__).parent.parent
     site = build_site(root / "build" / "site", model=model, parts=Parts.find(root))
     with serve_in_thread(site, port=port) as server:
-        url = f"{server.url}/?model={short_name(model)}&temperature=0"  # the same answer each time
+        url = f"{server.url}/?model={short_name(model)}"
         print(f"the chat page: {url}", flush=True)
         if no_display(os.environ, sys.platform) if headless is None else headless:
             return _converse_headless(f"{url}&temperature=0")  # the same answer every time
