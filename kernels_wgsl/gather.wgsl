@@ -4,9 +4,9 @@
 // binding 2 logits     read       array<f32>        [rows][COLS] scores
 // binding 3 histogram  read       array<u32>        [rows][BINS]
 // binding 4 candidates read_write array<Candidates> one a row
-// grid    COLS / 1024, rows
+// grid    COLS / 4096, rows
 // uses    step sampling scan
-// why     Every workgroup finds the cutoff again, which is cheaper than a dispatch that finds it for all.
+// why     Every workgroup finds the cutoff again, which is cheaper than a dispatch that finds it for all; so they are few.
 
 override COLS: u32;
 
@@ -47,8 +47,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     return;
   }
   find_cutoff(group.y, t);
-  for (var i = 0u; i < 4u; i++) {
-    let n = group.x * 1024u + i * 256u + t;
+  for (var i = 0u; i < 16u; i++) {
+    let n = group.x * 4096u + i * 256u + t;
     if (n < COLS) {
       let s = logits[group.y * COLS + n];
       if (s > LOWEST && bin_of(s) >= cutoff) {

@@ -360,7 +360,8 @@ def sample(logits: Tensor, step: int, result: int) -> None:
 
     scored = bound("step sampling bias counts logits histogram tiles")
     rec.dispatch("score_tile", scored, (tiles, rec.per_row(), 1), COLS=cols, TILES=tiles)
-    rec.dispatch("gather", bound("step sampling logits histogram candidates"), (tiles, rec.per_row(), 1), COLS=cols)
+    gathered = bound("step sampling logits histogram candidates")
+    rec.dispatch("gather", gathered, (-(-cols // 4096), rec.per_row(), 1), COLS=cols)
     drawn = bound("tiles candidates histogram sampling counts step result")
     rec.dispatch("sample", drawn, (1, rec.per_row(), 1), COLS=cols, TILES=tiles, RING=RING)
 
