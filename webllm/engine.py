@@ -174,7 +174,7 @@ class Engine:
                 return
 
     async def _settle(self, steps: _InFlight, left: int) -> None:
-        """Wait for prefill steps until `left` are in flight; what is done is in the cache."""
+        """Wait for steps until `left` are in flight; the tokens that prefill did are in the cache then."""
         while len(steps) > left:
             _, done = await steps.oldest()
             self._cached += done

@@ -416,6 +416,13 @@ def test_chat_gives_what_the_contract_lists(done, plays, model_file):
     assert result["usage"] == {"prompt_tokens": 6, "completion_tokens": 2, "total_tokens": 8}
     assert set(result["timing"]) == {"load_s", "ttft_s", "prefill_tokens_per_s", "decode_tokens_per_s"}
     assert result["adapter"]["name"] == "Script"
+    assert result["seed"] is None
+
+
+def test_chat_tells_the_seed_that_repeats_the_answer(done, plays, model_file):
+    plays(ScriptedDevice(HI, END))
+    assert done("chat", model_file, "--prompt", "Hi", "--seed", "7")["seed"] == 7
+    assert isinstance(done("chat", model_file, "--prompt", "Hi")["seed"], int)
 
 
 def test_chat_with_a_prompt_streams_one_answer(cli, plays, model_file):
