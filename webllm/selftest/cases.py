@@ -19,6 +19,7 @@ from webllm import ops
 from webllm.checkpoint.blocks import BLOCKS, values
 from webllm.lab import Lab, Record
 from webllm.ops import PAGE, RING, WIDE_TILE, Heads, Matrix, Norm
+from webllm.sampling import Sampling
 from webllm.weights import IMPORTS
 
 Rows = list[list[float]]
