@@ -18,7 +18,7 @@ Key = tuple[str, tuple[str, ...]]  # kernel, variants
 LAYER = {"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32, "num_key_value_heads": 8}
 SMALL_LAYER = {"hidden_size": 512, "intermediate_size": 1024, "num_attention_heads": 8, "num_key_value_heads": 2}
 # What reads a few rows of a large buffer moves fewer bytes than it binds.
-SPARSE = ("embed", "next_token", "rope_cache")
+SPARSE = ("embed", "gather", "next_token", "rope_cache", "sample")
 ENOUGH_S = 0.03  # of one batch: GPUs idle at low clocks, and reading the fence back takes time too
 MOST_STEPS = 1 << 14
 
