@@ -140,12 +140,13 @@ export class Bridge {
   }
 
   /**
-   * Encode a plan `steps` times and start it; `length` grows by one a step.
-   * @returns {Promise<Uint8Array>} the plan's result after the last step, or nothing once it is done
+   * Encode plans, one after the other, `steps` times and start them; `length` grows by one a step.
+   * @returns {Promise<Uint8Array>} the last plan's result after the last step, or nothing once it is done
    */
-  submit(id, planName, rows, length, steps = 1) {
+  submit(id, planNames, rows, length, steps = 1) {
     const { buffers, plans } = this.#program(id);
-    const { batches, result } = plans[planName];
+    const batches = split(planNames.flatMap((name) => plans[name].launches), SUBMITS);
+    const { result } = plans[planNames.at(-1)];
     for (let step = 0; step < steps; step++) {
       for (const launches of batches) this.#encode(launches, rows, length + step);
     }
@@ -251,7 +252,7 @@ export class Bridge {
     await guarded(this.#device, () => {
       for (const [name, { dispatches, result }] of Object.entries(linked.plans)) {
         const launches = dispatches.map((d) => launchOf(this.#device, d, ready[d.pipeline], program.buffers));
-        program.plans[name] = { batches: split(launches, SUBMITS), result };
+        program.plans[name] = { launches, result };
       }
     });
   }

@@ -111,7 +111,10 @@ class Model {
     await this.#worker.call("close").finally(() => this.#worker.terminate());
   }
 
-  /** OpenAI's names and shapes; with `stream: true` an async iterable of chunks, and leaving it early interrupts. */
+  /**
+   * OpenAI's names and shapes, and the options of sampling that docs/python.md lists; with `stream: true` an async
+   * iterable of chunks, and leaving it early interrupts.
+   */
   #complete(request) {
     if (!request.stream) return this.#worker.call("chat", request);
     const chunks = new ReadableStream({

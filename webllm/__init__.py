@@ -17,13 +17,15 @@ from webllm import errors
 
 if TYPE_CHECKING:
     from webllm.api import LLM, load
+    from webllm.sampling import Sampling
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "__version__", "errors", "load"]
+__all__ = ["LLM", "Sampling", "__version__", "errors", "load"]
 
 
 def __getattr__(name: str) -> Any:
     """Import the engine when it is first asked for: `import webllm` alone is quick."""
-    if name in ("LLM", "load"):
-        return getattr(import_module("webllm.api"), name)
+    homes = {"LLM": "webllm.api", "load": "webllm.api", "Sampling": "webllm.sampling"}
+    if name in homes:
+        return getattr(import_module(homes[name]), name)
     raise AttributeError(f"module 'webllm' has no attribute {name!r}")

@@ -18,6 +18,7 @@ from webllm.device import Device, Loaded, Progress
 from webllm.engine import Engine
 from webllm.errors import Closed, RequestError
 from webllm.program import CHUNK, SLOW_CHUNK, Settings, build, context_size, read_rope_factors
+from webllm.sampling import GREEDY, Sampling
 from webllm.selftest import limits_of
 from webllm.tokenizer import Tokenizer
 
@@ -53,7 +54,8 @@ class LLM:
         names = {"bos_token": t.bos_id, "eos_token": t.eos_id}
         texts = {name: t.vocabulary.tokens[i] for name, i in names.items() if i is not None}
         template = ChatTemplate(self._template, t.special_tokens, **texts)
-        return Chat(Completions(self.name, self.engine, t, template, self.checkpoint.stop_ids))
+        checkpoint = self.checkpoint
+        return Chat(Completions(self.name, self.engine, t, template, checkpoint.stop_ids, checkpoint.generation))
 
     @property
     def engine(self) -> Engine:
@@ -68,17 +70,24 @@ class LLM:
         return self.engine.context
 
     def generate(
-        self, ids: Sequence[int], *, max_tokens: int | None = None, ignore_eos: bool = False
+        self,
+        ids: Sequence[int],
+        *,
+        max_tokens: int | None = None,
+        ignore_eos: bool = False,
+        sampling: Sampling = GREEDY,
     ) -> AsyncGenerator[int, None]:
-        """Continue token ids greedily; a stop id is included and ends the stream, unless `ignore_eos`.
+        """Continue token ids; a stop id is included and ends the stream, unless `ignore_eos`.
+
+        Each token is the likeliest one, unless `sampling` says otherwise.
 
         async for token in llm.generate(llm.tokenizer.encode("Once upon"), max_tokens=32): ...
         """
         if max_tokens is not None and max_tokens < 1:
             raise RequestError(f"max_tokens must be at least 1, got {max_tokens}")
         stop_ids = frozenset[int]() if ignore_eos else self.checkpoint.stop_ids
-        self.engine.check(ids)
-        return self.engine.generate(ids, max_tokens, stop_ids)
+        self.engine.check(ids, sampling)
+        return self.engine.generate(ids, max_tokens, stop_ids, sampling=sampling)
 
     async def logits(self, ids: Sequence[int]) -> Any:
         """Logits after the last of `ids`, float32[vocab]: a numpy array, or a memoryview where there is no numpy."""
@@ -94,7 +103,7 @@ class LLM:
         self.engine.interrupt()
 
     def stats(self) -> dict[str, Any]:
-        """Speed of the last request, memory and dispatches."""
+        """Speed and seed of the last request, memory and dispatches."""
         program = self._loaded.program
         return {
             "model": self.name,
@@ -105,6 +114,8 @@ class LLM:
             "prefill_tokens_per_s": self.engine.last.prefill_tokens_per_s,
             "decode_tokens_per_s": self.engine.last.decode_tokens_per_s,
             "time_to_first_token_s": self.engine.last.prefill_s,
+            "seed": self.engine.last.seed,
+            "host_choices": self.engine.last.host_choices,
             "dispatches": {name: len(plan.dispatches) for name, plan in program.plans.items()},
             "bytes": program.bytes_by_kind(),
         }

@@ -68,10 +68,10 @@ class TimedDevice:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.device, name)
 
-    def submit(self, loaded: Any, plan: str, rows: int, length: int, steps: int = 1) -> Awaitable[bytes]:
+    def submit(self, loaded: Any, plans: Sequence[str], rows: int, length: int, steps: int = 1) -> Awaitable[bytes]:
         """As the device's own."""
         started = time.perf_counter()
-        ticket = self.device.submit(loaded, plan, rows, length, steps)
+        ticket = self.device.submit(loaded, plans, rows, length, steps)
         self.clock.encode_s += time.perf_counter() - started
         self.clock.submits += 1
         return _Timed(ticket, self.clock)
@@ -152,8 +152,8 @@ async def copy_bandwidth(device: Device, size: int | None = None) -> float:
     program = Program(tuple(builder.buffers), {"copy": Plan((dispatch,) * COPY_REPEATS, fence)})
     loaded = await device.load(program, [])
     try:
-        await _warm_up(lambda: device.submit(loaded, "copy", 1, 1))
-        times = [await _seconds(device.submit(loaded, "copy", 1, 1, steps=4)) for _ in range(5)]
+        await _warm_up(lambda: device.submit(loaded, ["copy"], 1, 1))
+        times = [await _seconds(device.submit(loaded, ["copy"], 1, 1, steps=4)) for _ in range(5)]
     finally:
         device.unload(loaded)
     return 2 * size * COPY_REPEATS * 4 / min(times)
@@ -173,7 +173,12 @@ async def _prefill(
     await _warm_up(once)
     timed.clock = clock = Clock()
     runs = [await _seconds(once()) for _ in range(repeats)]
-    return {"phase": "prefill", "tokens": tokens, "at_context": 0, **_summary(tokens, runs, clock, program, "prefill")}
+    return {
+        "phase": "prefill",
+        "tokens": tokens,
+        "at_context": 0,
+        **_summary(tokens, runs, clock, program, ["prefill"]),
+    }
 
 
 async def _decode(
@@ -192,7 +197,7 @@ async def _decode(
         "phase": "decode",
         "tokens": request.decode_tokens,
         "at_context": at,
-        **_summary(request.decode_tokens, runs, clock, program, decode_plan(at + request.decode_tokens)),
+        **_summary(request.decode_tokens, runs, clock, program, [decode_plan(at + request.decode_tokens), "greedy"]),
     }
     speed = bytes_read(program, program.plans["decode"]) * result["tokens_per_s_median"]
     return result | {"weight_gb_per_s": speed / 1e9, "fraction_of_copy": speed / copy}
@@ -200,10 +205,11 @@ async def _decode(
 
 def _with_parts(program: Program) -> Program:
     """Adds a plan for each kernel of decode that runs its dispatches alone, many times over."""
-    decode = program.plans["decode"]
+    greedy = program.plans["greedy"]
+    step = program.plans["decode"].dispatches + greedy.dispatches
     parts = {
-        f"{PART}{kernel}": Plan(tuple(d for d in decode.dispatches if d.kernel == kernel) * PART_REPEATS, decode.result)
-        for kernel in {d.kernel for d in decode.dispatches} - {"next_token"}
+        f"{PART}{kernel}": Plan(tuple(d for d in step if d.kernel == kernel) * PART_REPEATS, greedy.result)
+        for kernel in {d.kernel for d in step} - {"next_token"}
     }
     return replace(program, plans={**program.plans, **parts})
 
@@ -215,7 +221,7 @@ async def _part_times(device: Device, loaded: Any, length: int) -> dict[str, flo
         if name.startswith(PART):
 
             def work(plan: str = name) -> Awaitable[Any]:
-                return device.submit(loaded, plan, 1, length)
+                return device.submit(loaded, [plan], 1, length)
 
             await _warm_up(work)
             fastest = min([await _seconds(work()) for _ in range(5)])
@@ -223,11 +229,11 @@ async def _part_times(device: Device, loaded: Any, length: int) -> dict[str, flo
     return times
 
 
-def _summary(tokens: int, runs: list[float], clock: Clock, program: Program, plan: str) -> dict[str, Any]:
+def _summary(tokens: int, runs: list[float], clock: Clock, program: Program, plans: Sequence[str]) -> dict[str, Any]:
     """Milliseconds and counts are a token in decode, a prompt in prefill."""
     speeds = [tokens / seconds for seconds in runs]
     low, _, high = quantiles(speeds, n=4) if len(speeds) > 1 else (speeds[0],) * 3
-    steps = len(runs) * (1 if plan == "prefill" else tokens)
+    steps = len(runs) * (1 if "prefill" in plans else tokens)
     return {
         "runs_s": runs,
         "tokens_per_s_median": median(speeds),
@@ -235,7 +241,7 @@ def _summary(tokens: int, runs: list[float], clock: Clock, program: Program, pla
         "gpu_ms": None,
         "encode_ms": clock.encode_s * 1e3 / steps,
         "wait_ms": clock.wait_s * 1e3 / steps,
-        "dispatches": len(program.plans[plan].dispatches),
+        "dispatches": sum(len(program.plans[plan].dispatches) for plan in plans),
         "submits": clock.submits / steps,
         "awaits": clock.awaits / steps,
     }

@@ -12,6 +12,7 @@ from typing import Any, Literal, overload
 from webllm.chat_template import ChatTemplate, encode_chat
 from webllm.engine import Engine, Timing
 from webllm.errors import RequestError
+from webllm.sampling import Sampling
 from webllm.stops import StopFinder
 from webllm.tokenizer import Tokenizer
 from webllm.types import (
@@ -35,6 +36,7 @@ class _Answer:
     model: str
     prompt_ids: list[int]
     show_ids: bool
+    sampling: Sampling
     ids: list[int] = field(default_factory=list)  # stop tokens included
     shown: int = 0  # ids that a chunk has brought
     timing: Timing = field(default_factory=Timing)
@@ -57,6 +59,7 @@ class _Answer:
 
     def usage(self) -> Usage:
         t = self.timing
+        seed = {} if t.seed is None else {"seed": t.seed}
         return Usage(
             t.prompt_tokens,
             t.completion_tokens,
@@ -66,6 +69,8 @@ class _Answer:
                 "time_to_first_token_s": t.prefill_s,
                 "prefill_tokens_per_s": t.prefill_tokens_per_s,
                 "decode_tokens_per_s": t.decode_tokens_per_s,
+                "host_choices": t.host_choices,
+                **seed,
             },
         )
 
@@ -74,13 +79,20 @@ class Completions:
     """`llm.chat.completions`."""
 
     def __init__(
-        self, model: str, engine: Engine, tokenizer: Tokenizer, template: ChatTemplate, stop_ids: frozenset[int]
+        self,
+        model: str,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        template: ChatTemplate,
+        stop_ids: frozenset[int],
+        generation: Mapping[str, Any],
     ) -> None:
         self._model = model
         self._engine = engine
         self._tokenizer = tokenizer
         self._template = template
         self._stop_ids = stop_ids
+        self._generation = generation
 
     @overload
     async def create(self, messages: Messages, *, stream: Literal[False] = False, **options: Any) -> ChatCompletion: ...
@@ -97,6 +109,14 @@ class Completions:
         stream: bool = False,
         max_tokens: int | None = None,
         temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        repetition_penalty: float | None = None,
+        logit_bias: Mapping[Any, float] | None = None,
+        seed: int | None = None,
         stop: str | Sequence[str] | None = None,
         model: str | None = None,
         return_token_ids: bool = False,
@@ -106,19 +126,32 @@ class Completions:
 
         messages: [{"role": "user", "content": "..."}], the whole conversation each time; what an
         earlier request left in the KV cache is not computed again. max_tokens: at most so many
-        (default: until the context is full). temperature: 0, greedy. stop: strings that end the
-        answer and are not part of it. model: ignored, one is loaded. return_token_ids: the ids of
-        prompt and answer come with it.
+        (default: until the context is full). temperature to seed: see `webllm.Sampling`; what is not
+        given is as the model's file says, otherwise as OpenAI does (temperature 1). stop: strings that
+        end the answer and are not part of it. model: ignored, one is loaded. return_token_ids: the ids
+        of prompt and answer come with it.
 
         Raises `RequestError` or `ContextFull` before any GPU work; the chat so far is kept.
 
             answer = await llm.chat.completions.create([{"role": "user", "content": "Hi"}], temperature=0)
             answer.choices[0].message.content
         """
-        _check(max_tokens, temperature, unknown)
+        _check(max_tokens, unknown)
         stops = _stops(stop)
-        ids = self._engine.check(encode_chat(self._template, self._tokenizer, messages))
-        answer = _Answer(self._model, ids, return_token_ids)
+        options = {
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+            "min_p": min_p,
+            "presence_penalty": presence_penalty,
+            "frequency_penalty": frequency_penalty,
+            "repetition_penalty": repetition_penalty,
+            "logit_bias": logit_bias,
+            "seed": seed,
+        }
+        sampling = Sampling.of(options, self._generation)
+        ids = self._engine.check(encode_chat(self._template, self._tokenizer, messages), sampling)
+        answer = _Answer(self._model, ids, return_token_ids, sampling)
         pieces = self._pieces(answer, max_tokens, stops)
         return self._stream(answer, pieces) if stream else answer.completion("".join([text async for text in pieces]))
 
@@ -134,9 +167,8 @@ class Completions:
     async def _pieces(self, answer: _Answer, max_tokens: int | None, stops: list[str]) -> AsyncGenerator[str, None]:
         """The answer's text as it comes, without stop tokens and stop strings."""
         decoder, finder = self._tokenizer.stream(), StopFinder(stops)
-        async with aclosing(
-            self._engine.generate(answer.prompt_ids, max_tokens, self._stop_ids, answer.timing)
-        ) as tokens:
+        steps = self._engine.generate(answer.prompt_ids, max_tokens, self._stop_ids, answer.timing, answer.sampling)
+        async with aclosing(steps) as tokens:
             async for token in tokens:
                 answer.ids.append(token)
                 if token in self._stop_ids:
@@ -161,16 +193,15 @@ class Chat:
         self.completions = completions
 
 
-def _check(max_tokens: int | None, temperature: float | None, unknown: Mapping[str, Any]) -> None:
+def _check(max_tokens: int | None, unknown: Mapping[str, Any]) -> None:
     if unknown:
         raise RequestError(
-            f"unknown option {', '.join(unknown)}; "
-            "create() takes messages, stream, max_tokens, temperature, stop, model, return_token_ids"
+            f"unknown option {', '.join(unknown)}; create() takes messages, stream, max_tokens, temperature, top_p, "
+            "top_k, min_p, presence_penalty, frequency_penalty, repetition_penalty, logit_bias, seed, stop, model, "
+            "return_token_ids"
         )
     if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 1):
         raise RequestError(f"max_tokens must be a whole number of at least 1, got {max_tokens!r}")
-    if temperature not in (None, 0):
-        raise RequestError(f"temperature must be 0 (greedy) in this release, got {temperature!r}")
 
 
 def _stops(stop: str | Sequence[str] | None) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
+from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Collection, Iterable, Sequence
 from contextlib import aclosing
@@ -21,6 +22,7 @@ from webllm.device import Device, Loaded
 from webllm.errors import ContextFull, DeviceError, RequestError
 from webllm.ops import RING
 from webllm.program import decode_plan, step_bytes
+from webllm.sampling import GREEDY, HOST, IN_PROMPT, Sampling
 
 
 @dataclass
@@ -32,6 +34,8 @@ class Timing:
     completion_tokens: int = 0
     prefill_s: float = 0.0  # until the first token
     decode_s: float = 0.0  # from the first token on
+    seed: int | None = None  # of the noise; None where there was none
+    host_choices: int = 0  # tokens that the candidates on the GPU did not settle: the host read all scores
 
     @property
     def prefill_tokens_per_s(self) -> float:
@@ -68,14 +72,18 @@ class Engine:
         max_tokens: int | None = None,
         stop_ids: Collection[int] = (),
         timing: Timing | None = None,
+        sampling: Sampling = GREEDY,
     ) -> AsyncGenerator[int, None]:
-        """Yield the likeliest next tokens, up to and including a stop id.
+        """Yield the tokens that follow, up to and including a stop id; the likeliest ones, unless `sampling` differs.
 
         Ends after `max_tokens`, when the context is full, or after `interrupt()`. Raises
         `ContextFull` or `RequestError` before any GPU work.
         """
-        ids = self.check(ids)
+        ids = self.check(ids, sampling)
         timing = timing or Timing()
+        if not sampling.greedy:
+            sampling = sampling.seeded()
+            timing.seed = sampling.seed
         room = self.context - len(ids) + 1
         count = room if max_tokens is None else min(max_tokens, room)
         async with self._turn:
@@ -86,7 +94,7 @@ class Engine:
                 await self._prefill(ids, timing, steps)
                 if self._interrupted:
                     return
-                async with aclosing(self._decode(ids[-1], len(ids) - 1, count, steps)) as tokens:
+                async with aclosing(self._decode(ids, count, steps, sampling, timing)) as tokens:
                     async for token in tokens:
                         now = time.perf_counter()
                         if timing.completion_tokens == 0:
@@ -132,12 +140,12 @@ class Engine:
         """Take the cache as it is for that of `count` tokens 0, for measuring without a prefill."""
         self._cached = [0] * count
 
-    def check(self, ids: Sequence[int]) -> list[int]:
-        """The ids as a list, or `RequestError` / `ContextFull` if they cannot be a prompt here."""
+    def check(self, ids: Sequence[int], sampling: Sampling = GREEDY) -> list[int]:
+        """The ids as a list, or `RequestError` / `ContextFull` if they cannot be a prompt here, or be sampled so."""
         ids = _whole_numbers(ids)
         if not ids:
             raise RequestError("the prompt is empty: wanted at least one token id")
-        bad = [i for i in ids if not 0 <= i < self.vocab_size]
+        bad = [i for i in (*ids, *sampling.logit_bias) if not 0 <= i < self.vocab_size]
         if bad:
             raise RequestError(f"token id {bad[0]} is outside the vocabulary, which has ids 0 to {self.vocab_size - 1}")
         if len(ids) > self.context:
@@ -159,41 +167,78 @@ class Engine:
             chunk = ids[start : min(start + self._chunk, len(ids) - 1)]
             records = [(token, start + i) for i, token in enumerate(chunk)]
             self._device.write(self._loaded, "step", step_bytes(records))
-            steps.add(self._device.submit(self._loaded, "prefill", len(chunk), start + len(chunk)), chunk)
+            steps.add(self._device.submit(self._loaded, ["prefill"], len(chunk), start + len(chunk)), chunk)
             await self._settle(steps, left=1)
             if self._interrupted:
                 await self._settle(steps, left=0)
                 return
 
     async def _settle(self, steps: _InFlight, left: int) -> None:
-        """Wait for prefill steps until `left` are in flight; what is done is in the cache."""
+        """Wait for steps until `left` are in flight; the tokens that prefill did are in the cache then."""
         while len(steps) > left:
             _, done = await steps.oldest()
             self._cached += done
 
-    async def _decode(self, token: int, first: int, count: int, steps: _InFlight) -> AsyncGenerator[int, None]:
-        """Feed `token` at position `first` and yield what follows, `count` times."""
+    async def _decode(
+        self, prompt: list[int], count: int, steps: _InFlight, sampling: Sampling, timing: Timing
+    ) -> AsyncGenerator[int, None]:
+        """Feed the last token of the prompt and yield what follows, `count` times."""
+        token, first = prompt[-1], len(prompt) - 1
         self._device.write(self._loaded, "step", step_bytes([(token, first)]))
+        tail = self._prepare(sampling, prompt)
         submitted = 0
         for number in range(count):
             while submitted < min(count, number + self._ahead):
                 length = first + submitted + 1
-                steps.add(self._device.submit(self._loaded, decode_plan(length), 1, length))
+                steps.add(self._device.submit(self._loaded, [decode_plan(length), tail], 1, length))
                 submitted += 1
             await self._settle(steps, left=submitted - number)
             result, _ = await steps.oldest()
             self._cached.append(token)
             (token,) = struct.unpack_from("<I", result, 4 * (number % RING))
-            if token >= self.vocab_size:  # what argmax leaves when every logit is NaN
+            if token == HOST:
+                await self._settle(steps, left=0)  # they have changed nothing
+                token = await self._choose(sampling, prompt, number)
+                submitted, timing.host_choices = number + 1, timing.host_choices + 1
+            if token >= self.vocab_size:  # NONE: every logit is NaN
                 self.forget()
                 raise DeviceError(f"the model's numbers overflowed after {number} tokens; load it with kv='f32'")
             yield token
+
+    def _prepare(self, sampling: Sampling, prompt: list[int]) -> str:
+        """Tell the GPU how to choose tokens; returns the plan that does. What it will not look at is left as it is."""
+        if sampling.greedy:
+            return "greedy"
+        self._device.write(self._loaded, "sampling", sampling.record())
+        if sampling.logit_bias:
+            bias = array("f", bytes(4 * self.vocab_size))
+            for token, value in sampling.logit_bias.items():
+                bias[token] = value
+            self._device.write(self._loaded, "bias", bias.tobytes())
+        if sampling.penalises:
+            counts = array("I", bytes(4 * self.vocab_size))
+            for token in prompt:
+                counts[token] = IN_PROMPT
+            self._device.write(self._loaded, "counts", counts.tobytes())
+        return "sample"
+
+    async def _choose(self, sampling: Sampling, prompt: list[int], place: int) -> int:
+        """Choose the token for `place` in the answer on the host, and put the GPU where it would have been after it."""
+        scores = await self._device.read(self._loaded, "logits", 4 * self.vocab_size)
+        token = sampling.draw(scores, place)
+        self._device.write(self._loaded, "sampling", sampling.record())
+        self._device.write(self._loaded, "step", step_bytes([(token, len(prompt) + place)], place + 1))
+        if sampling.penalises:
+            times = [*self._cached[len(prompt) :], token].count(token)
+            word = times | (IN_PROMPT if token in prompt else 0)
+            self._device.write(self._loaded, "counts", word.to_bytes(4, "little"), 4 * token)
+        return token
 
     async def _step(self, token: int) -> None:
         """One decode step whose token is not used."""
         self._device.write(self._loaded, "step", step_bytes([(token, len(self._cached))]))
         length = len(self._cached) + 1
-        await self._device.submit(self._loaded, decode_plan(length), 1, length)
+        await self._device.submit(self._loaded, [decode_plan(length)], 1, length)
         self._cached.append(token)
 
 

@@ -118,6 +118,6 @@ class Lab:
             device.write(loaded, name, data)
         if "step" in self.constants:
             device.write(loaded, "step", step_bytes(records))
-        await device.submit(loaded, "step", len(records), max(position for _, position in records) + 1)
+        await device.submit(loaded, ["step"], len(records), max(position for _, position in records) + 1)
         buffers = [self.builder.buffers[number] for number in outputs]
         return [await device.read(loaded, buffer.name, buffer.size) for buffer in buffers]

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from webllm.plan import Buffer, Ceil, Dispatch, Kind, Plan, Size
+from webllm.sampling import RECORD_BYTES
 
 PAGE = 32  # positions in a page of the KV cache
 SPLIT = 128  # positions that one workgroup of decode attention takes
@@ -333,6 +334,36 @@ def next_token(logits: Tensor, step: int, result: int) -> None:
         TILES=tiles,
         RING=RING,
     )
+
+
+def sample(logits: Tensor, step: int, result: int) -> None:
+    """Like `next_token`, for a token drawn as the buffer `sampling` says; `logits` become scores.
+
+    Adds buffers, one record a row each: `sampling` (webllm.sampling.Sampling.record), `bias` (f32 a token), `counts`
+    (u32 a token). Where the candidates on the GPU do not settle it, the token is `sampling.HOST` and steps change
+    nothing until `sampling` is written again.
+    """
+    rec, (rows, cols) = logits.rec, logits.shape
+    tiles = -(-cols // 1024)
+    sizes = {
+        "sampling": RECORD_BYTES,
+        "bias": 4 * cols,
+        "counts": 4 * cols,
+        "histogram": 4 * 2048,
+        "candidates": 8 + 8 * 1024,
+    }
+    made: dict[str, Tensor | int] = {name: rec.builder.buffer(name, rows * n, "state") for name, n in sizes.items()}
+    made |= {"logits": logits, "step": step, "result": result, "tiles": rec.empty(rows, tiles, 4)}
+
+    def bound(names: str) -> dict[str, Tensor | int]:
+        return {name: made[name] for name in names.split()}
+
+    scored = bound("step sampling bias counts logits histogram tiles")
+    rec.dispatch("score_tile", scored, (tiles, rec.per_row(), 1), COLS=cols, TILES=tiles)
+    gathered = bound("step sampling logits histogram candidates")
+    rec.dispatch("gather", gathered, (-(-cols // 4096), rec.per_row(), 1), COLS=cols)
+    drawn = bound("tiles candidates histogram sampling counts step result")
+    rec.dispatch("sample", drawn, (1, rec.per_row(), 1), COLS=cols, TILES=tiles, RING=RING)
 
 
 def _check_cols(op: str, x: Tensor, w: Matrix) -> None:

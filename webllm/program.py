@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -104,14 +104,18 @@ def build(
 
     def decode(short: bool) -> Plan:
         rec = Recorder(builder, rows=1, short=short)
-        scores = Tensor(rec, logits, (1, config.vocab_size))
-        model.decode(config, rec, weights, caches, scores)
-        ops.next_token(scores, caches[0].step, result)
+        model.decode(config, rec, weights, caches, Tensor(rec, logits, (1, config.vocab_size)))
+        return rec.plan()
+
+    def tail(choose: Callable[[Tensor, int, int], None]) -> Plan:
+        rec = Recorder(builder, rows=1)
+        choose(Tensor(rec, logits, (1, config.vocab_size)), caches[0].step, result)
         return rec.plan(result)
 
     many = Recorder(builder, rows=chunk)
     model.prefill(config, many, weights, caches)
-    plans = {"decode": decode(short=True), "prefill": many.plan(result)}
+    plans = {"decode": decode(short=True), "prefill": many.plan(result), "greedy": tail(ops.next_token)}
+    plans["sample"] = tail(ops.sample)
     if settings.context > ops.SHORT:
         plans["decode_long"] = decode(short=False)
     uploads = random_uploads(builder, params) if random else weights.uploads

@@ -16,13 +16,14 @@ class _Dict:
 
 @dataclass(frozen=True)
 class Usage(_Dict):
-    """Token counts. extra: speeds and times of this request (tokens/s, seconds)."""
+    """Token counts. extra: speeds and times of this request (tokens/s, seconds), the seed
+    of its sampling, and how many tokens the host had to choose (`host_choices`)."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: dict[str, int] = field(default_factory=dict)
-    extra: dict[str, float] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -72,12 +72,12 @@ def test_the_device_tells_what_it_is(page):
 
 
 def test_length_grows_by_one_a_step_and_grids_round_up(page):
-    code = "async p => { const id = await load(p); return words(await bridge.submit(id, 'count', 1, 7, 3)); }"
+    code = "async p => { const id = await load(p); return words(await bridge.submit(id, ['count'], 1, 7, 3)); }"
     assert page.evaluate(code, program([["length", 4], ["rows", 1], 1])) == [2 + 2 + 3]
 
 
 def test_a_grid_with_a_zero_is_skipped(page):
-    code = "async p => { const id = await load(p); return words(await bridge.submit(id, 'count', 0, 7)); }"
+    code = "async p => { const id = await load(p); return words(await bridge.submit(id, ['count'], 0, 7)); }"
     assert page.evaluate(code, program([["rows", 4], 1, 1])) == [0]
 
 
@@ -85,9 +85,9 @@ def test_writes_come_before_the_next_step_and_reads_after_it(page):
     code = """async p => {
         const id = await load(p);
         bridge.write(id, 0, Uint8Array.of(10, 0, 0, 0), 0);
-        const first = bridge.submit(id, 'count', 1, 1);
+        const first = bridge.submit(id, ['count'], 1, 1);
         bridge.write(id, 0, Uint8Array.of(20), 0);
-        const second = bridge.submit(id, 'count', 1, 1);
+        const second = bridge.submit(id, ['count'], 1, 1);
         return [await first, await second, await bridge.read(id, 0, 4)].map(words).flat();
     }"""
     assert page.evaluate(code, program([1, 1, 1])) == [11, 21, 21]
@@ -135,7 +135,7 @@ def test_a_program_that_was_unloaded_is_closed(page):
     code = """async p => {
         const id = await load(p);
         bridge.unload(id);
-        try { bridge.submit(id, 'count', 1, 1); } catch ({ name }) { return name; }
+        try { bridge.submit(id, ['count'], 1, 1); } catch ({ name }) { return name; }
     }"""
     assert page.evaluate(code, program([1, 1, 1])) == "Closed"
 

@@ -77,6 +77,22 @@ def test_a_stream_can_be_interrupted_and_says_so(page, golden):
     assert text and golden[POEM]["greedy_text"].startswith(text)
 
 
+def test_a_sampled_answer_is_the_same_with_the_seed_that_it_tells(page, golden):
+    """A penalty, a filter, and a bias with an id as text, which keeps the likeliest first token away."""
+    answers = page.evaluate(
+        """async (prompt) => {
+            const options = {messages: [{role: "user", content: prompt}], max_tokens: 3, temperature: 1.8, top_p: 0.999,
+                             frequency_penalty: 0.5, logit_bias: {"504": -100}, return_token_ids: true};
+            const first = await llm.chat.completions.create(options);
+            const again = await llm.chat.completions.create({...options, seed: first.usage.extra.seed});
+            return [first, again].map(({choices, usage}) => [choices[0].token_ids, usage.extra.seed]);
+        }""",
+        golden[POEM]["prompt"],
+    )
+    assert answers[0] == answers[1]
+    assert 504 == golden[POEM]["greedy_ids"][0] not in answers[0][0]
+
+
 def test_a_request_that_is_refused_leaves_the_model_usable(page, golden):
     error = page.evaluate("llm.chat.completions.create({messages: []}).catch(({name, message}) => [name, message])")
     assert error[0] == "RequestError"

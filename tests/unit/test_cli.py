@@ -68,8 +68,8 @@ class ScriptedDevice:
     def write(self, loaded, name, data, offset=0):
         self.said = 0 if name == "step" else self.said
 
-    async def submit(self, loaded, plan, rows, length, steps=1):
-        if plan != "decode":
+    async def submit(self, loaded, plans, rows, length, steps=1):
+        if plans[0] != "decode":
             return b""
         ring = [0] * RING
         ring[self.said % RING] = self.script[self.said % len(self.script)]
@@ -416,6 +416,13 @@ def test_chat_gives_what_the_contract_lists(done, plays, model_file):
     assert result["usage"] == {"prompt_tokens": 6, "completion_tokens": 2, "total_tokens": 8}
     assert set(result["timing"]) == {"load_s", "ttft_s", "prefill_tokens_per_s", "decode_tokens_per_s"}
     assert result["adapter"]["name"] == "Script"
+    assert result["seed"] is None
+
+
+def test_chat_tells_the_seed_that_repeats_the_answer(done, plays, model_file):
+    plays(ScriptedDevice(HI, END))
+    assert done("chat", model_file, "--prompt", "Hi", "--seed", "7")["seed"] == 7
+    assert isinstance(done("chat", model_file, "--prompt", "Hi")["seed"], int)
 
 
 def test_chat_with_a_prompt_streams_one_answer(cli, plays, model_file):
@@ -445,7 +452,7 @@ def test_a_conversation_remembers_and_survives_a_message_that_is_too_long(cli, p
     plays(ScriptedDevice(HI, END))
     prompts = []
     check = Engine.check
-    monkeypatch.setattr(Engine, "check", lambda self, ids: prompts.append([*ids]) or check(self, ids))
+    monkeypatch.setattr(Engine, "check", lambda self, ids, *how: prompts.append([*ids]) or check(self, ids, *how))
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"Hi\n\n{'x' * 100}\nHi\n/exit\nHi\n"))
     status, out, err = cli("chat", model_file, "--temperature", "0")
     assert (status, out) == (0, "Hi\nHi\n")
@@ -487,11 +494,12 @@ def plannable(request, model_file, config_file):
 
 def test_plan_gives_what_the_contract_lists(done, plannable):
     result = done("plan", plannable, "--features", "subgroups,shader-f16", "--limits", "default", "--context", "64")
-    assert set(result["plans"]) == {"decode", "prefill"}
+    assert set(result["plans"]) == {"decode", "prefill", "greedy", "sample"}
     for one in result["plans"].values():
         assert one["dispatches"] == len(one["steps"]) == sum(one["kernels"].values())
         assert all({"kernel", "grid", "constants", "buffers"} <= set(step) for step in one["steps"])
-        assert 0 < one["bytes_read"] <= result["memory"]["weights"]
+        assert one["bytes_read"] <= result["memory"]["weights"]
+    assert result["plans"]["decode"]["bytes_read"] > 0
     assert 1 <= result["plans"]["decode"]["dispatches_per_layer"] <= 9
     assert result["features"] == ["shader-f16", "subgroups"]
     memory = result["memory"]

@@ -20,6 +20,7 @@ from webllm.errors import ContextFull, DeviceError, RequestError
 from webllm.host.encoder import rust_encoder
 from webllm.ops import RING
 from webllm.plan import Program
+from webllm.sampling import HOST, IN_PROMPT, Sampling
 from webllm.tokenizer import Tokenizer
 
 VOCAB = 97
@@ -65,6 +66,10 @@ class FakeDevice:
         self.most_in_flight = 0
         self.broken_from: int | None = None  # submissions from this one on do nothing, and raise when awaited
         self.submissions = 0
+        self.following = 0  # the likeliest token after the last decode step
+        self.written: dict[str, bytearray] = {}  # buffers of sampling
+        self.unsettled: set[int] = set()  # places in the answer that `sample` leaves to the host
+        self.waits = False  # for the host to choose
 
     async def load(
         self, program: Program, sources: Sequence[Source], on_progress: Progress | None = None
@@ -72,16 +77,23 @@ class FakeDevice:
         return FakeLoaded()
 
     def write(self, loaded: Any, name: str, data: bytes, offset: int = 0) -> None:
+        if name in ("sampling", "bias", "counts"):
+            self.written.setdefault(name, bytearray())[offset : offset + len(data)] = data
+            self.waits = self.waits and name != "sampling"
+            return
         assert (name, offset) == ("step", 0)
         (rows,) = struct.unpack_from("<I", data)
         self.step = [struct.unpack_from("<4I", data, 16 + 16 * i) for i in range(rows)]
 
-    def submit(self, loaded: Any, plan: str, rows: int, length: int, steps: int = 1) -> Awaitable[bytes]:
+    def submit(self, loaded: Any, plans: Sequence[str], rows: int, length: int, steps: int = 1) -> Awaitable[bytes]:
         assert rows == len(self.step) and steps == 1
         failing = self.broken_from is not None and self.submissions >= self.broken_from
-        decode = plan.startswith("decode")  # there may be one for short texts and one for long ones
-        if not failing:
-            (self._decode if decode else self._prefill)(length)
+        decode = plans[0].startswith("decode")  # there may be one for short texts and one for long ones
+        if decode and not failing:
+            self._decode(length)
+            self._choose(*plans[1:])
+        elif not failing:
+            self._prefill(length)
         self.submissions += 1
         self.in_flight += 1
         if decode:
@@ -95,14 +107,21 @@ class FakeDevice:
         self.cache |= {position: token for token, position, _, _ in self.step}
 
     def _decode(self, length: int) -> None:
-        ((token, position, sequence, emitted),) = self.step
-        assert length == position + 1
+        ((token, position, _, _),) = self.step
+        assert length == position + 1 or (self.waits and length > position)
         assert position < CONTEXT, "a step beyond the context would write over other memory"
         self.cache[position] = token
-        following = next_token([self.cache[i] for i in range(position + 1)])
-        self.ring[emitted % RING] = following
-        self.step = [(following, position + 1, sequence, emitted + 1)]
         self.decoded += 1
+        self.following = next_token([self.cache[i] for i in range(position + 1)])
+
+    def _choose(self, tail: str = "") -> None:
+        """The likeliest token either way. A step that waits for the host changes nothing; without a tail none does."""
+        ((_, position, sequence, emitted),) = self.step
+        self.waits = self.waits or (tail == "sample" and emitted in self.unsettled)
+        if tail:
+            self.ring[emitted % RING] = HOST if self.waits else self.following
+        if tail and not self.waits:
+            self.step = [(self.following, position + 1, sequence, emitted + 1)]
 
     async def _done(self, result: bytes, failing: bool) -> bytes:
         try:
@@ -114,10 +133,9 @@ class FakeDevice:
         return result
 
     async def read(self, loaded: Any, name: str, size: int, offset: int = 0) -> bytes:
-        """The logits: one for the likeliest token, found from the cache alone."""
+        """The logits: the likeliest token's is so large that no noise makes up for it."""
         assert (name, size) == ("logits", 4 * VOCAB)
-        ((following, _, _, _),) = self.step
-        return struct.pack(f"<{VOCAB}f", *(float(i == following) for i in range(VOCAB)))
+        return struct.pack(f"<{VOCAB}f", *(100.0 * (i == self.following) for i in range(VOCAB)))
 
     def unload(self, loaded: Any) -> None: ...
 
@@ -415,13 +433,77 @@ async def test_timing_tells_reading_from_writing(engine: Engine) -> None:
     assert timing.decode_tokens_per_s == pytest.approx(4 / timing.decode_s)
 
 
+SAMPLED = Sampling(top_k=5, seed=3)
+
+
+async def test_greedy_steps_leave_the_buffers_of_sampling_alone(engine: Engine, device: FakeDevice) -> None:
+    await tokens(engine, PROMPT, 5)
+    assert device.written == {}
+
+
+async def test_a_request_says_how_to_sample_and_only_what_is_needed(engine: Engine, device: FakeDevice) -> None:
+    [_ async for _ in engine.generate(PROMPT, 2, sampling=SAMPLED)]
+    assert device.written == {"sampling": SAMPLED.record()}
+    how = Sampling(presence_penalty=1, logit_bias={7: -2.5}, seed=3)
+    [_ async for _ in engine.generate([5, 17, 5], 2, sampling=how)]
+    assert struct.unpack(f"<{VOCAB}f", device.written["bias"]) == tuple(-2.5 * (i == 7) for i in range(VOCAB))
+    counts = struct.unpack(f"<{VOCAB}I", device.written["counts"])
+    assert counts == tuple(IN_PROMPT * (i in (5, 17)) for i in range(VOCAB))
+
+
+async def test_a_request_without_a_seed_gets_one_and_tells_it(engine: Engine, device: FakeDevice) -> None:
+    timings = Timing(), Timing()
+    for timing in timings:
+        [_ async for _ in engine.generate(PROMPT, 2, timing=timing, sampling=Sampling())]
+        assert timing.seed is not None
+        assert device.written["sampling"] == Sampling(seed=timing.seed).record()
+    assert timings[0].seed != timings[1].seed
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+@pytest.mark.parametrize("unsettled", [{0}, {1}, {19}, {4, 5, 6}, set(range(0, 70, 9)), set(range(80))])
+async def test_the_answer_goes_on_where_the_host_had_to_choose(
+    device: FakeDevice, ahead: int, unsettled: set[int]
+) -> None:
+    """Places 0 to 79 go round the ring; steps in flight behind an unsettled one must change nothing."""
+    device.unsettled = unsettled
+    engine, timing = make_engine(device, ahead), Timing()
+    got = [t async for t in engine.generate(PROMPT, 80, timing=timing, sampling=SAMPLED)]
+    assert got == continuation(PROMPT, 80)
+    assert timing.host_choices == len(unsettled)
+    assert device.in_flight == 0
+    assert await tokens(engine, [*PROMPT, *got, 1], 5) == continuation([*PROMPT, *got, 1], 5)
+
+
+async def test_what_the_host_chose_is_counted_for_the_penalties(device: FakeDevice) -> None:
+    """Only the host's own choices: the fake device does not count. The rest of the words is as it was."""
+    device.unsettled = {2, 5, 6}
+    how = Sampling(frequency_penalty=0.1, seed=3)
+    got = [t async for t in make_engine(device, 3).generate(PROMPT, 9, sampling=how)]
+    wanted = [IN_PROMPT * (token in PROMPT) for token in range(VOCAB)]
+    for place in (2, 5, 6):
+        wanted[got[place]] = wanted[got[place]] & IN_PROMPT | got[: place + 1].count(got[place])
+    assert struct.unpack(f"<{VOCAB}I", device.written["counts"]) == tuple(wanted)
+
+
+async def test_a_chat_samples_as_the_file_says_and_tells_the_seed(engine: Engine, device: FakeDevice) -> None:
+    """The file's temperature is no temperature, so it is OpenAI's, 1; an option goes before the file's."""
+    answer = await letters(engine).create(ask("Tell"), max_tokens=3)
+    seed = answer.usage.extra["seed"]
+    assert device.written["sampling"] == Sampling(top_k=20, seed=seed).record()
+    answer = await letters(engine).create(ask("Tell"), max_tokens=3, top_k=0, temperature=0.5, seed=seed + 1)
+    assert device.written["sampling"] == Sampling(temperature=0.5, seed=seed + 1).record()
+    answer = await letters(engine).create(ask("Tell"), max_tokens=3, temperature=0)
+    assert "seed" not in answer.usage.extra
+
+
 def letters(engine: Engine) -> Completions:
     """Chat over a vocabulary of 96 letters and an end token."""
     names = ["<|end|>", *(chr(0x21 + i) for i in range(94)), "Ġ", "Ċ"]
     vocabulary = Vocabulary("bpe", names, merges=["a b"], token_types=[3] + [1] * 96, pre="gpt-2", eos_id=0)
     tokenizer = Tokenizer(vocabulary, rust_encoder)
     template = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}", tokenizer.special_tokens)
-    return Completions("fake", engine, tokenizer, template, frozenset({0}))
+    return Completions("fake", engine, tokenizer, template, frozenset({0}), {"top_k": 20, "temperature": -1.0})
 
 
 def ask(text: str) -> list[dict[str, str]]:
@@ -487,11 +569,12 @@ async def test_a_stream_that_is_given_up_lets_the_next_request_in(engine: Engine
         ({"messages": []}, "one at least"),
         ({"messages": ask("x" * (CONTEXT + 1))}, "context"),
         ({"messages": ask("Hi"), "max_tokens": 0}, "max_tokens"),
-        ({"messages": ask("Hi"), "temperature": 0.7}, "temperature"),
+        ({"messages": ask("Hi"), "temperature": 2.1}, "temperature must be a number from 0 to 2, got 2.1"),
+        ({"messages": ask("Hi"), "logit_bias": {VOCAB: 1}}, f"token id {VOCAB} is outside the vocabulary"),
         ({"messages": ask("Hi"), "stop": [1]}, "stop"),
-        ({"messages": ask("Hi"), "logit_bias": {}}, "unknown option logit_bias"),
+        ({"messages": ask("Hi"), "best_of": 2}, "unknown option best_of"),
     ],
-    ids=["no messages", "too long", "no tokens", "temperature", "a stop that is no text", "an unknown option"],
+    ids=["no messages", "too long", "no tokens", "temperature", "bias", "a stop that is no text", "an unknown option"],
 )
 async def test_a_bad_chat_request_is_refused_before_any_gpu_work(
     engine: Engine, device: FakeDevice, options: dict[str, Any], words: str

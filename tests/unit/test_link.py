@@ -132,15 +132,20 @@ def test_every_dispatch_binds_exactly_what_its_pipeline_declares(whole: tuple[Pr
 
 
 def workgroup_bytes(made: Linked, pipeline: dict[str, Any]) -> int:
-    """What a pipeline's `var<workgroup>` arrays take together."""
+    """What a pipeline's `var<workgroup>` declarations take together: arrays, and single words."""
     code = re.sub(r"//.*", "", made.modules[pipeline["module"]])
     sizes = SIZES | {name: SIZES[kind] for name, kind in re.findall(r"^alias (\w+) = (\S+);", code, re.M)}
+    structs = re.findall(r"^struct (\w+) \{((?:\s+\w+: [fu]32,)+)\s+\}", code, re.M)
+    sizes |= {name: 4 * members.count(":") for name, members in structs}
     fixed = r"^(?:override (?=\w+: u32)|const )(\w+)(?:: u32)? = (\d+)"
     defaults = {name: int(value) for name, value in re.findall(fixed, code, re.M)}
     numbers = {**defaults, **pipeline["constants"]}
     arrays = re.findall(r"var<workgroup> \w+: array<(.+), (\w+)>;", code)
-    assert len(arrays) == code.count("var<workgroup>")
-    return sum(sizes[kind] * (int(count) if count.isdigit() else numbers[count]) for kind, count in arrays)
+    words = re.findall(r"var<workgroup> \w+: u32;", code)
+    assert len(arrays) + len(words) == code.count("var<workgroup>")
+    return 4 * len(words) + sum(
+        sizes[kind] * (int(count) if count.isdigit() else numbers[count]) for kind, count in arrays
+    )
 
 
 def workgroup_threads(made: Linked, pipeline: dict[str, Any]) -> int:

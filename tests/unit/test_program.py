@@ -75,9 +75,9 @@ def program(request: pytest.FixtureRequest) -> Program:
 
 
 def test_a_decode_layer_takes_at_most_nine_dispatches(smollm2: tuple[Checkpoint, Program]) -> None:
-    """Each costs 2 to 4 microseconds. Embedding, LM head and the two halves of the arg max come once a token."""
+    """Each costs 2 to 4 microseconds. Embedding and LM head come once a token."""
     decode = [plan for name, plan in smollm2[1].plans.items() if name.startswith("decode")]
-    assert decode and all(len(plan.dispatches) - 4 <= 9 * 30 for plan in decode)
+    assert decode and all(len(plan.dispatches) - 2 <= 9 * 30 for plan in decode)
 
 
 def test_the_weights_take_the_bytes_that_they_have_in_the_file(smollm2: tuple[Checkpoint, Program]) -> None:
@@ -98,12 +98,12 @@ def test_every_weight_buffer_is_written_by_an_upload(program: Program) -> None:
 
 
 def test_the_cache_is_two_buffers_a_layer_of_halves(smollm2: tuple[Checkpoint, Program]) -> None:
-    """4096 positions of 3 heads of 64 numbers of 2 bytes; logits, tokens and step records beside them."""
+    """4096 positions of 3 heads of 64 numbers of 2 bytes. Logits, tokens, step records and five of sampling beside."""
     sizes = {buffer.name: buffer.size for buffer in smollm2[1].buffers if buffer.kind == "state"}
     cache = {name: size for name, size in sizes.items() if name[:2] in ("k.", "v.")}
     assert len(cache) == 60 and set(cache.values()) == {4096 * 3 * 64 * 2}
     assert (sizes["logits"], sizes["result"], sizes["step"]) == (4 * 49152, 4 * RING, 16 + 16 * CHUNK)
-    assert len(sizes) == 63
+    assert len(sizes) == 63 + 5
 
 
 def test_a_cache_of_f32_takes_twice_the_bytes() -> None:

@@ -6,6 +6,7 @@ import inspect
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_the_package_exports_these_names() -> None:
-    assert sorted(webllm.__all__) == ["LLM", "__version__", "errors", "load"]
+    assert sorted(webllm.__all__) == ["LLM", "Sampling", "__version__", "errors", "load"]
     assert all(hasattr(webllm, name) for name in webllm.__all__)
 
 
@@ -58,15 +59,20 @@ def test_a_model_has_these_methods() -> None:
 
 
 def test_generate_takes_ids_and_these_options() -> None:
-    assert {"max_tokens": None, "ignore_eos": False}.items() <= options(webllm.LLM.generate).items()
+    """Greedy, unless asked otherwise."""
+    wanted = {"max_tokens": None, "ignore_eos": False, "sampling": webllm.Sampling(temperature=0)}
+    assert wanted.items() <= options(webllm.LLM.generate).items()
 
 
 def test_chat_takes_openai_s_names() -> None:
     assert {"stream", "max_tokens", "temperature", "stop", "model"} <= options(Completions.create).keys()
+    assert {f.name for f in fields(webllm.Sampling)} <= options(Completions.create).keys()
 
 
 def every_error() -> list[type[Exception]]:
-    return [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+    """Warnings are exceptions too, but nobody catches them with the errors."""
+    types = (value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception))
+    return [value for value in types if not issubclass(value, Warning)]
 
 
 def test_every_error_is_one_of_webllm_s_and_says_what_it_means() -> None:

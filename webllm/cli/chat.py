@@ -28,12 +28,20 @@ def chat(
     system: Annotated[str | None, typer.Option(help="The system message.", show_default="the template's own")] = None,
     max_tokens: MaxTokens = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, help="0, the likeliest token each time: the only one in this release.")
+        float | None,
+        typer.Option(min=0, max=2, help="0: the likeliest token each time.", show_default="the model's own, else 1"),
     ] = None,
-    top_p: Annotated[float | None, typer.Option(min=0, max=1, help="Not in this release.")] = None,
-    top_k: Annotated[int | None, typer.Option(min=0, help="Not in this release.")] = None,
-    min_p: Annotated[float | None, typer.Option(min=0, max=1, help="Not in this release.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Not in this release.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Only the likeliest tokens that have this share.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(min=0, help="Only so many of the likeliest; 0: all.")] = None,
+    min_p: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Only tokens with this fraction of the likeliest one's probability."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The same gives the same answer.", show_default="a new one each time")
+    ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends the answer; may be given again.")] = None,
     context: Context = None,
     kv: Kv = "f16",
@@ -64,6 +72,7 @@ class _Answer:
     prompt_ids: list[int] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     timing: dict[str, float] = field(default_factory=dict)
+    seed: int | None = None
 
 
 async def _ask(load: LoadOptions, messages: Messages, prompt: str, options: dict[str, Any], as_json: bool) -> None:
@@ -74,7 +83,8 @@ async def _ask(load: LoadOptions, messages: Messages, prompt: str, options: dict
         if answer.finish_reason == "abort":
             raise_interrupt(as_json)
         result = result_of(llm, load.model, answer.prompt_ids, answer.ids, answer.timing)
-    emit(result | {"text": answer.text, "finish_reason": answer.finish_reason}, as_json, "")
+    result |= {"text": answer.text, "finish_reason": answer.finish_reason, "seed": answer.seed}
+    emit(result, as_json, "")
     if not as_json:
         speed(len(answer.ids), answer.timing)
 
@@ -113,6 +123,7 @@ async def _answer(
             if chunk.usage:
                 answer.finish_reason = choice.finish_reason
                 answer.timing = _timing(chunk.usage.extra)
+                answer.seed = chunk.usage.extra.get("seed")
     return answer
 
 

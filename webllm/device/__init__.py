@@ -52,12 +52,12 @@ class Device(Protocol):
         """Copy `data` into a buffer, before whatever is submitted next."""
         ...
 
-    def submit(self, loaded: Any, plan: str, rows: int, length: int, steps: int = 1) -> Awaitable[bytes]:
-        """Encode a plan `steps` times and start it; does not wait.
+    def submit(self, loaded: Any, plans: Sequence[str], rows: int, length: int, steps: int = 1) -> Awaitable[bytes]:
+        """Encode `plans`, one after the other, `steps` times and start them; does not wait.
 
         rows: records of the step. length: positions that its last row attends to, itself included; it
-        grows by one a step. The awaitable gives the plan's result buffer as it is after the last of
-        these steps (b"" for a plan without one), or raises a `DeviceError`.
+        grows by one a step. The awaitable gives the last plan's result buffer as it is after the last
+        of these steps (b"" for a plan without one), or raises a `DeviceError`.
         """
         ...
 

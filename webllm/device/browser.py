@@ -61,10 +61,12 @@ class BrowserDevice:
         with bridge_errors():
             self._bridge.write(_live(loaded), loaded.program.index(name), to_js(data), offset)
 
-    def submit(self, loaded: BrowserLoaded, plan: str, rows: int, length: int, steps: int = 1) -> Awaitable[bytes]:
-        """See `Device.submit`. One call to JavaScript, however many steps."""
+    def submit(
+        self, loaded: BrowserLoaded, plans: Sequence[str], rows: int, length: int, steps: int = 1
+    ) -> Awaitable[bytes]:
+        """See `Device.submit`. One call to JavaScript, however many plans and steps."""
         with bridge_errors():
-            return _Bytes(self._bridge.submit(_live(loaded), plan, rows, length, steps))
+            return _Bytes(self._bridge.submit(_live(loaded), to_js(plans), rows, length, steps))
 
     async def read(self, loaded: BrowserLoaded, name: str, size: int, offset: int = 0) -> bytes:
         """See `Device.read`."""

@@ -7,9 +7,10 @@ import os
 import re
 import sys
 import time
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -211,15 +212,17 @@ class NativeDevice:
         """See `Device.write`."""
         self._queue.write_buffer(self._buffer(loaded, name), offset, data)
 
-    def submit(self, loaded: NativeLoaded, plan: str, rows: int, length: int, steps: int = 1) -> Awaitable[bytes]:
+    def submit(
+        self, loaded: NativeLoaded, plans: Sequence[str], rows: int, length: int, steps: int = 1
+    ) -> Awaitable[bytes]:
         """See `Device.submit`."""
         if not loaded.buffers:
             raise Closed("the model was closed; load it again")
-        with _device_errors(plan):
+        with _device_errors(" and ".join(plans)):
             encoder = self._device.create_command_encoder()
             for step in range(steps):
-                _encode(encoder, loaded.plans[plan], rows, length + step)
-            result = loaded.results[plan]
+                _encode(encoder, chain.from_iterable(loaded.plans[plan] for plan in plans), rows, length + step)
+            result = loaded.results[plans[-1]]
             staging = None if result is None else self._copy_out(encoder, loaded, result)
             self._queue.submit([encoder.finish()])
         return self._wait(loaded, staging)
@@ -273,7 +276,7 @@ class NativeDevice:
         self._device.destroy()
 
 
-def _encode(encoder: Any, dispatches: list[Encoded], rows: int, length: int) -> None:
+def _encode(encoder: Any, dispatches: Iterable[Encoded], rows: int, length: int) -> None:
     """One compute pass; sizes that are not numbers get their value here.
 
     Calls the C functions under wgpu-py's methods, which cost several times as much (docs/log.md).

@@ -19,6 +19,7 @@ from webllm import ops
 from webllm.checkpoint.blocks import BLOCKS, values
 from webllm.lab import Lab, Record
 from webllm.ops import PAGE, RING, WIDE_TILE, Heads, Matrix, Norm
+from webllm.sampling import Sampling
 from webllm.weights import IMPORTS
 
 Rows = list[list[float]]
@@ -66,6 +67,7 @@ def all_cases() -> Iterator[Case]:
         yield Case(f"short attention {kind}", _attention(kind, first=140), short=True)
         yield Case(f"attention in prefill {kind}", _attention(kind, first=60), rows=33)
     yield Case("next token", _next_token)
+    yield Case("sampling", _sample)
     yield Case("copy", _copy)
     yield Case("fill", _fill)
 
@@ -283,6 +285,22 @@ def _next_token(lab: Lab, rng: random.Random) -> list[Check]:
     result = lab.builder.buffer("result", 4 * RING, "state")
     ops.next_token(lab.tensor("logits", _bytes(logits), 1, 1500), lab.step([(11, 5)]), result)
     return [(result, "I", [700])]
+
+
+def _sample(lab: Lab, rng: random.Random) -> list[Check]:
+    """Filters, penalties, bias and noise at once, and counts the token. The likeliest would be another."""
+    how = Sampling(top_k=40, top_p=0.9, min_p=0.01, repetition_penalty=1.2, logit_bias={9: 2.5}, seed=6)
+    logits = [3 * number for number in _numbers(rng, 1500)]
+    counts, bias = [2 * (token % 3 == 0) for token in range(1500)], [2.5 * (token == 9) for token in range(1500)]
+    result = lab.builder.buffer("result", 4 * RING, "state")
+    ops.sample(lab.tensor("logits", _bytes(logits), 1, 1500), lab.step([(11, 5)]), result)
+    lab.constants |= {"sampling": how.record(), "bias": _bytes(bias), "counts": array("I", counts).tobytes()}
+    scores = [logit + b for logit, b in zip(logits, bias, strict=True)]
+    scores = [s if not n else s / 1.2 if s > 0 else s * 1.2 for s, n in zip(scores, counts, strict=True)]
+    token = how.draw(_bytes(scores), 0)
+    counts[token] += 1
+    named = {buffer.name: number for number, buffer in enumerate(lab.builder.buffers)}
+    return [(result, "I", [token]), (named["counts"], "I", counts), (named["logits"], "f", scores)]
 
 
 def _copy(lab: Lab, rng: random.Random) -> list[Check]:

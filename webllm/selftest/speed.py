@@ -18,7 +18,7 @@ Key = tuple[str, tuple[str, ...]]  # kernel, variants
 LAYER = {"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32, "num_key_value_heads": 8}
 SMALL_LAYER = {"hidden_size": 512, "intermediate_size": 1024, "num_attention_heads": 8, "num_key_value_heads": 2}
 # What reads a few rows of a large buffer moves fewer bytes than it binds.
-SPARSE = ("embed", "next_token", "rope_cache")
+SPARSE = ("embed", "gather", "next_token", "rope_cache", "sample")
 ENOUGH_S = 0.03  # of one batch: GPUs idle at low clocks, and reading the fence back takes time too
 MOST_STEPS = 1 << 14
 
@@ -82,12 +82,12 @@ async def _seconds(device: Device, loaded: Any, plan: str, rows: int) -> float:
     steps, taken = 1, 0.0
     while taken < ENOUGH_S and steps < MOST_STEPS:  # more steps until there is something to measure, and clocks are up
         started = time.perf_counter()
-        await device.submit(loaded, plan, rows, length, steps)
+        await device.submit(loaded, [plan], rows, length, steps)
         taken = time.perf_counter() - started
         steps *= 2 if taken < ENOUGH_S else 1
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        await device.submit(loaded, plan, rows, length, steps)
+        await device.submit(loaded, [plan], rows, length, steps)
         times.append((time.perf_counter() - started) / steps)
     return min(times)
