@@ -1,7 +1,7 @@
 /**
  * The GPU side of webllm in the browser: buffers, pipelines, bind groups and the device's verbs. It
  * runs linked programs (see webllm/link.py) and knows nothing of models. Python makes one call a step.
- * Errors carry the name of Python's class.
+ * Errors carry the name of Python's class, and kernel, line and sizes where they are known.
  *
  * @typedef {import("./sources.js").Source} Source
  * @typedef {number | [("rows" | "length"), number]} Size  a number, or ceil(value / divisor)
@@ -28,23 +28,28 @@ const LIMITS = [
   "maxComputeWorkgroupSizeX",
   "maxStorageBuffersPerShaderStage",
 ];
+const PREFERENCES = ["high-performance", "low-power"];
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|basic render/i;
 const RETRY_MS = 700; // the first request can come before the GPU process knows its GPU
 const IN_FLIGHT = 16 << 20; // uploaded bytes that the GPU has not taken yet
 const IMPORTS_IN_FLIGHT = 64;
+const UNFREED = 64 << 20; // bytes that growing may leave to be freed later
 const PROGRESS_MS = 100;
 const SUBMITS = 5; // a step is cut into so many: the GPU starts on the first while the rest is encoded
 
-const failure = (name, message) => Object.assign(new Error(message), { name });
+const failure = (name, message, details = {}) => Object.assign(new Error(message), { name, ...details });
 const roundUp = (size) => Math.ceil(size / 4) * 4;
 
 /**
  * Open the GPU.
  * @param {{adapter?: string, powerPreference?: GPUPowerPreference}} [options]  adapter: part of the name it must have
  * @returns {Promise<Bridge>}
- * @throws NoAdapter
+ * @throws NoAdapter, RequestError
  */
-export async function openDevice({ adapter: wanted = "", powerPreference = "high-performance" } = {}) {
+export async function openDevice({ adapter: wanted = "", powerPreference = PREFERENCES[0] } = {}) {
+  if (!PREFERENCES.includes(powerPreference)) {
+    throw failure("RequestError", `powerPreference must be one of ${PREFERENCES.join(", ")}, got ${powerPreference}`);
+  }
   const adapter = await findAdapter(powerPreference);
   const info = describe(adapter);
   if (!info.name.toLowerCase().includes(wanted.toLowerCase())) {
@@ -90,7 +95,6 @@ export class Bridge {
   #device;
   #programs = new Map();
   #nextId = 1;
-  #staging = new Map(); // size -> mappable buffers that are free
   #fault = null; // what WebGPU reported outside of any call
   #reading = 0; // results that are on their way
 
@@ -99,10 +103,11 @@ export class Bridge {
     this.info = info;
     this.features = [...device.features];
     this.limits = plainLimits(device.limits);
-    this.bytes = 0; // live on the GPU
+    this.bytes = 0; // live on the GPU, buffers for readback included
     this.lost = device.lost.then(({ reason, message }) => message || reason);
     this.lost.then((reason) => {
-      this.#fault = failure("DeviceLost", `the GPU went away: ${reason}; load the model again`);
+      const way = "await llm.reload() opens it again and loads the model anew";
+      this.#fault = failure("DeviceLost", `the GPU went away (${reason.trim()}); ${way}`);
     });
     device.addEventListener("uncapturederror", ({ error }) => (this.#fault ??= asFailure(error)));
   }
@@ -118,12 +123,15 @@ export class Bridge {
   async load(linkedJson, sources, onProgress = null) {
     /** @type {Linked} */
     const linked = JSON.parse(linkedJson);
-    const program = { buffers: [], plans: {} };
+    const program = { buffers: [], plans: {}, seconds: {}, staging: new Map(), live: true };
+    const timed = stopwatch(program.seconds);
     try {
-      program.buffers = await this.#allocate(linked.buffers);
+      program.buffers = await timed("buffers", this.#allocate(linked.buffers));
       const pipelines = compile(this.#device, linked);
-      await this.#upload(linked, program, pipelines, sources, new Meter(linked.uploads, onProgress));
-      await this.#link(linked, program, pipelines);
+      const meter = new Meter(linked.uploads, onProgress);
+      await timed("weights", this.#upload(linked, program, pipelines, sources, meter));
+      const ready = await timed("pipelines", Promise.all(pipelines)); // what is left of it: they began before
+      await timed("bindings", this.#link(linked, program, ready));
       this.#check();
     } catch (error) {
       this.#free(program.buffers);
@@ -134,8 +142,14 @@ export class Bridge {
     return this.#nextId++;
   }
 
+  /** What each part of loading took, in seconds. */
+  seconds(id) {
+    return this.#program(id).seconds;
+  }
+
   /** Copy bytes into a buffer, before whatever is submitted next. Whole words: a last half word is padded with 0. */
   write(id, buffer, bytes, offset = 0) {
+    this.#check();
     this.#device.queue.writeBuffer(this.#program(id).buffers[buffer], offset, wholeWords(bytes));
   }
 
@@ -144,32 +158,58 @@ export class Bridge {
    * @returns {Promise<Uint8Array>} the last plan's result after the last step, or nothing once it is done
    */
   submit(id, planNames, rows, length, steps = 1) {
-    const { buffers, plans } = this.#program(id);
-    const batches = split(planNames.flatMap((name) => plans[name].launches), SUBMITS);
-    const { result } = plans[planNames.at(-1)];
+    this.#check();
+    const program = this.#program(id);
+    const batches = split(planNames.flatMap((name) => program.plans[name].launches), SUBMITS);
+    const { result } = program.plans[planNames.at(-1)];
     for (let step = 0; step < steps; step++) {
       for (const launches of batches) this.#encode(launches, rows, length + step);
     }
-    return result === null ? this.#done() : this.#readBack(buffers[result], 0, buffers[result].size);
+    return result === null ? this.#done() : this.#readBack(program, result, 0, program.buffers[result].size);
   }
 
   /** Copy bytes of a buffer back; size and offset are multiples of 4. */
   read(id, buffer, size, offset = 0) {
-    return this.#readBack(this.#program(id).buffers[buffer], offset, size);
+    this.#check();
+    return this.#readBack(this.#program(id), buffer, offset, size);
+  }
+
+  /**
+   * Give buffers so many bytes, one after another; what is in them stays, and steps in flight end with the old ones.
+   * @param {[buffer: number, size: number][]} sizes
+   * @throws OutOfMemory; the buffers that did not grow are as they were
+   */
+  async grow(id, sizes) {
+    const program = this.#program(id);
+    let unfreed = 0;
+    for (const [number, size] of sizes) {
+      const old = program.buffers[number];
+      if (size <= old.size) continue;
+      this.#check();
+      const buffer = await this.#larger(old, size);
+      if (!program.live) return this.#free([buffer]); // it was unloaded meanwhile
+      program.buffers[number] = buffer;
+      this.#rebind(program, number);
+      this.#free([old]); // the browser waits for the steps that use it, and for the copy
+      unfreed += old.size;
+      if (unfreed <= UNFREED) continue;
+      await this.#device.queue.onSubmittedWorkDone();
+      unfreed = 0;
+    }
   }
 
   /** Free every buffer of a program. */
   unload(id) {
-    this.#free(this.#program(id).buffers);
+    const program = this.#program(id);
+    program.live = false;
+    this.#free([...program.buffers, ...[...program.staging.values()].flat()]);
     this.#programs.delete(id);
   }
 
   /** Free everything and give the device back. */
   close() {
-    this.#programs.clear();
-    this.#staging.clear();
-    this.#device.destroy(); // with all its buffers
-    this.bytes = 0;
+    for (const id of [...this.#programs.keys()]) this.unload(id);
+    this.#device.destroy(); // readings on their way fail, and free what they hold
   }
 
   #program(id) {
@@ -190,7 +230,10 @@ export class Bridge {
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
     const most = Math.min(this.limits.maxBufferSize, this.limits.maxStorageBufferBindingSize);
     const large = specs.find(({ size }) => size > most);
-    if (large) throw failure("OutOfMemory", `buffer ${large.name} needs ${large.size} bytes; this GPU allows ${most}`);
+    if (large) {
+      const sizes = { [large.name]: large.size, limit: most };
+      throw failure("OutOfMemory", `buffer ${large.name} needs ${large.size} bytes; this GPU allows ${most}`, { sizes });
+    }
     const buffers = [];
     try {
       await guarded(this.#device, () => {
@@ -202,10 +245,36 @@ export class Bridge {
     } catch (error) {
       const wanted = specs.reduce((sum, { size }) => sum + size, 0);
       this.#free(buffers);
-      error.message = `${wanted >> 20} MiB of GPU memory were wanted: ${error.message}; try a smaller context or model`;
-      throw error;
+      const message = `${Math.round(wanted / 2 ** 20)} MiB of GPU memory were wanted: ${error.message}`;
+      throw failure(error.name, `${message}; try a smaller context or model`, { sizes: { total: wanted } });
     }
     return buffers;
+  }
+
+  /** A larger buffer with the contents of `old`. */
+  async #larger(old, size) {
+    let buffer;
+    try {
+      await guarded(this.#device, () => {
+        buffer = this.#device.createBuffer({ label: old.label, size: roundUp(size), usage: old.usage });
+        this.bytes += buffer.size;
+      });
+    } catch (error) {
+      this.#free([buffer]);
+      const sizes = { [old.label]: size };
+      throw failure(error.name, `${old.label} cannot grow to ${size} bytes: ${error.message}`, { sizes });
+    }
+    const encoder = this.#device.createCommandEncoder();
+    encoder.copyBufferToBuffer(old, 0, buffer, 0, old.size);
+    this.#device.queue.submit([encoder.finish()]);
+    return buffer;
+  }
+
+  /** New bind groups for the dispatches that use a buffer. */
+  #rebind({ plans, buffers }, number) {
+    for (const launch of Object.values(plans).flatMap(({ launches }) => launches)) {
+      if (launch.bound.some(([, buffer]) => buffer === number)) bind(this.#device, launch, buffers);
+    }
   }
 
   #free(buffers) {
@@ -247,8 +316,7 @@ export class Bridge {
     this.#device.queue.writeBuffer(buffer, 0, bytes.buffer, 0, roundUp(bytes.length));
   }
 
-  async #link(linked, program, pipelines) {
-    const ready = await Promise.all(pipelines);
+  async #link(linked, program, ready) {
     await guarded(this.#device, () => {
       for (const [name, { dispatches, result }] of Object.entries(linked.plans)) {
         const launches = dispatches.map((d) => launchOf(this.#device, d, ready[d.pipeline], program.buffers));
@@ -260,9 +328,11 @@ export class Bridge {
   #encode(launches, rows, length) {
     const encoder = this.#device.createCommandEncoder();
     const pass = encoder.beginComputePass();
-    for (const { pipeline, group, grid } of launches) {
+    const most = this.limits.maxComputeWorkgroupsPerDimension;
+    for (const { pipeline, group, grid, label } of launches) {
       const [x, y, z] = [extent(grid[0], rows, length), extent(grid[1], rows, length), extent(grid[2], rows, length)];
       if (!(x && y && z)) continue;
+      if (x > most || y > most || z > most) throw tooLarge(label, { x, y, z }, most);
       pass.setPipeline(pipeline);
       pass.setBindGroup(0, group);
       pass.dispatchWorkgroups(x, y, z);
@@ -277,16 +347,21 @@ export class Bridge {
     return new Uint8Array();
   }
 
-  async #readBack(buffer, offset, size) {
-    const staging = this.#staging.get(size)?.pop() ?? this.#mappable(size);
+  async #readBack(program, number, offset, size) {
+    const staging = program.staging.get(size)?.pop() ?? this.#mappable(size);
     const encoder = this.#device.createCommandEncoder();
-    encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
+    encoder.copyBufferToBuffer(program.buffers[number], offset, staging, 0, size);
     this.#device.queue.submit([encoder.finish()]);
-    await this.#mapped(staging);
-    this.#check();
+    try {
+      await this.#mapped(staging);
+      this.#check();
+    } catch (error) {
+      this.#free([staging]);
+      throw error;
+    }
     const bytes = new Uint8Array(staging.getMappedRange()).slice();
     staging.unmap();
-    this.#recycle(staging);
+    this.#recycle(program, staging);
     return bytes;
   }
 
@@ -313,12 +388,13 @@ export class Bridge {
   }
 
   #mappable(size) {
+    this.bytes += size;
     return this.#device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
   }
 
-  #recycle(staging) {
-    const free = this.#staging.get(staging.size) ?? [];
-    this.#staging.set(staging.size, [...free, staging]);
+  #recycle({ staging: free, live }, staging) {
+    if (live) free.set(staging.size, [...(free.get(staging.size) ?? []), staging]);
+    else this.#free([staging]);
   }
 }
 
@@ -396,9 +472,31 @@ function wholeWords(bytes) {
 }
 
 /** A dispatch with its bind group, ready to be encoded again and again. */
-function launchOf(device, { buffers, grid }, { pipeline, layout }, all) {
-  const entries = buffers.map(([binding, buffer]) => ({ binding, resource: { buffer: all[buffer] } }));
-  return { pipeline, group: device.createBindGroup({ layout, entries }), grid };
+function launchOf(device, { buffers: bound, grid }, { pipeline, layout, label }, all) {
+  return bind(device, { pipeline, layout, label, bound, grid, group: null }, all);
+}
+
+/** Give a launch the buffers it binds. */
+function bind(device, launch, all) {
+  const { layout, label, bound } = launch;
+  const entries = bound.map(([binding, buffer]) => ({ binding, resource: { buffer: all[buffer] } }));
+  launch.group = device.createBindGroup({ label: `kernel ${label}`, layout, entries });
+  return launch;
+}
+
+function tooLarge(kernel, grid, most) {
+  const wanted = `a grid of ${Object.values(grid).join(" x ")} workgroups; this GPU allows ${most} each way`;
+  return failure("DeviceError", `kernel ${kernel} wants ${wanted}`, { kernel, sizes: { ...grid, limit: most } });
+}
+
+/** Records into `seconds` what named promises take. */
+function stopwatch(seconds) {
+  return async (part, promise) => {
+    const started = performance.now();
+    const result = await promise;
+    seconds[part] = (performance.now() - started) / 1000;
+    return result;
+  };
 }
 
 /** Start compiling everything; returns a promise for each pipeline and its bind group layout. */
@@ -431,11 +529,12 @@ async function createPipeline(device, { label, constants }, { code, module }, la
       layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
       compute: { module, constants },
     });
-    return { pipeline, layout };
+    return { pipeline, layout, label };
   } catch (error) {
     const { messages } = await module.getCompilationInfo();
     const first = messages.find(({ type }) => type === "error");
-    throw failure("ShaderError", `kernel ${label}: ${first ? located(first, code) : error.message}`);
+    const message = `kernel ${label}: ${first ? located(first, code) : error.message}`;
+    throw failure("ShaderError", message, { kernel: label, ...(first && { line: first.lineNum }) });
   }
 }
 

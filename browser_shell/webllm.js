@@ -3,15 +3,17 @@
  *
  * @typedef {{phase: string, loaded: number, total: number, tensors: number, seconds: number}} Progress
  * @typedef {object} LoadOptions
- * @property {(progress: Progress) => void} [onProgress]  loaded and total in bytes
+ * @property {(progress: Progress) => void} [onProgress]  loaded and total in bytes; first the phase "memory", whose
+ *   total is what the model will take on the GPU
  * @property {number} [context]  most tokens of a conversation
  * @property {"f16" | "f32"} [kv]  numbers of the cache
  * @property {boolean} [exact]  no approximate kernels
  * @property {string} [adapter]  part of the GPU's name
  * @property {AbortSignal} [signal]  ends the load and frees what it had; `load` then throws the signal's reason
+ * @property {GPUPowerPreference} [powerPreference]  which GPU, where there are several
  */
 
-const failure = (name, message) => Object.assign(new Error(message), { name });
+const failure = (name, message, details = {}) => Object.assign(new Error(message), { name, ...details });
 
 /**
  * Load a model.
@@ -22,9 +24,11 @@ const failure = (name, message) => Object.assign(new Error(message), { name });
  * @param {string | File} model  a name of site.json, the URL of a .gguf file, or a picked file
  * @param {LoadOptions} [options]
  * @returns {Promise<Model>}
- * @throws an Error whose name is one of webllm/errors.py: NoAdapter, ModelNotFound, FetchError, ...
+ * @throws an Error whose name is one of webllm/errors.py: NoAdapter, ModelNotFound, FetchError, ...; of the GPU's
+ *   own, with kernel, line and sizes where they are known
  */
-export async function load(model, { onProgress, signal, ...options } = {}) {
+export async function load(model, { onProgress, signal, powerPreference, ...options } = {}) {
+  if (powerPreference) options.power_preference = powerPreference;
   const location = await locate(model);
   signal?.throwIfAborted();
   const worker = new WorkerClient();
@@ -99,6 +103,11 @@ class Model {
   /** End the running answer; what there is of it stays valid. */
   interrupt() {
     return this.#worker.call("interrupt");
+  }
+
+  /** Open the GPU anew and load the same model again, after an error named DeviceLost. */
+  async reload({ onProgress } = {}) {
+    this.info = { ...this.info, ...(await this.#worker.call("reload", {}, onProgress)) };
   }
 
   /** Counts and speeds of the last request. */
@@ -177,7 +186,7 @@ class WorkerClient {
     if (!call) return;
     if (event !== undefined) return call.onEvent(event);
     this.#pending.delete(id);
-    if (error) call.reject(failure(error.name, error.message));
+    if (error) call.reject(failure(error.name, error.message, error.details));
     else call.resolve(value);
   }
 

@@ -2,7 +2,7 @@
  * The worker that a page's model lives in: Python (Pyodide), the GPU and the model's bytes.
  *
  * Messages from the page: {id, method, args}. Answers: any number of {id, event}, then {id, value} or
- * {id, error: {name, message}}. Methods: load {model, options}, generate, chat, interrupt, bench,
+ * {id, error: {name, message, details}}. Methods: load {model, options}, reload, generate, chat, interrupt, bench,
  * doctor, stats, close; all but load go to webllm/browser_api.py as they are. load, bench and doctor start Python.
  */
 
@@ -11,7 +11,7 @@ import { loadPyodide } from "./pyodide/pyodide.mjs";
 import { adoptFile, openSource, prefetch } from "./sources.js";
 import { Tokenizer } from "./vendor/tokenizers.mjs";
 
-const failure = (name, message) => Object.assign(new Error(message), { name });
+const failure = (name, message, details = {}) => Object.assign(new Error(message), { name, details });
 
 const PYODIDE_PARTS = ["pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip"];
 
@@ -23,18 +23,22 @@ self.onmessage = async ({ data: { id, method, args } }) => {
   try {
     if (method === "bench" || method === "doctor") python ??= startPython();
     postMessage({ id, value: method === "load" ? await load(args, onEvent) : await call(method, args, onEvent) });
-  } catch ({ name, message }) {
-    postMessage({ id, error: { name, message } });
+  } catch ({ name, message, details }) {
+    postMessage({ id, error: { name, message, details } });
   }
 };
 
 /** Start everything that takes time at once: the adapter, the model's bytes, Python. */
 async function load({ model, options }, onEvent) {
+  const started = performance.now();
+  const seconds = () => (performance.now() - started) / 1000;
   const location = begin(model);
-  device = openDevice(options);
+  device = openDevice({ adapter: options.adapter, powerPreference: options.power_preference });
   python ??= startPython();
   await Promise.all([device, python]); // no adapter is told before Python is up
-  return call("load", { model: location, options }, onEvent);
+  const python_s = seconds();
+  const info = await call("load", { model: location, options }, onEvent);
+  return { ...info, startup: { python_s, total_s: seconds() } };
 }
 
 /** @returns {string} what Python opens: a URL, or the picked file's name */
@@ -49,7 +53,7 @@ async function call(method, args, onEvent) {
   const api = await python;
   if (!api) throw failure("Closed", `${method}: no model is loaded`);
   const { value, error } = JSON.parse(await api.call(method, JSON.stringify(args ?? {}), onEvent));
-  if (error) throw failure(error.type, error.message);
+  if (error) throw failure(error.type, error.message, error.details);
   return value;
 }
 
@@ -88,8 +92,8 @@ async function fetchPart(path, options = {}) {
 
 /** What webllm/device/browser.py and webllm/host/browser.py find as `js.webllmHost`. */
 self.webllmHost = {
-  openDevice(adapter) {
-    const opened = device ?? openDevice({ adapter });
+  openDevice(adapter, powerPreference) {
+    const opened = device ?? openDevice({ adapter, powerPreference });
     device = null;
     return opened;
   },

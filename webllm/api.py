@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 from webllm import host
@@ -14,10 +14,11 @@ from webllm.chat_template import ChatTemplate
 from webllm.checkpoint import Checkpoint
 from webllm.checkpoint.gguf import read_gguf
 from webllm.checkpoint.gguf_model import checkpoint_from_gguf
-from webllm.device import Device, Loaded, Progress
+from webllm.device import Device, Loaded, Progress, Seconds
+from webllm.device.fit import memory_event
 from webllm.engine import Engine
 from webllm.errors import Closed, RequestError
-from webllm.program import CHUNK, SLOW_CHUNK, Settings, build, context_size, read_rope_factors
+from webllm.program import Settings, build, context_size, read_rope_factors
 from webllm.sampling import GREEDY, Sampling
 from webllm.selftest import limits_of
 from webllm.tokenizer import Tokenizer
@@ -25,20 +26,39 @@ from webllm.tokenizer import Tokenizer
 AHEAD = 3  # decode steps in flight: hides the readback, costs at most so many steps after a stop
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What `load` was asked for and found, so that `reload` can do it again."""
+
+    name: str
+    checkpoint: Checkpoint
+    settings: Settings
+    exact: bool
+    adapter: str | None
+    power_preference: str | None
+
+
 class LLM:
     """A loaded model. Made by `webllm.load`."""
 
-    def __init__(
-        self, name: str, checkpoint: Checkpoint, device: Device, loaded: Loaded, engine: Engine, template: str | None
-    ) -> None:
-        self.name = name
-        self.checkpoint = checkpoint
+    def __init__(self, opened: Opened, device: Device, loaded: Loaded, seconds: Seconds, template: str | None) -> None:
+        self.name = opened.name
+        self.checkpoint = opened.checkpoint
         self.device = device
         self.load_s = 0.0
+        self._opened = opened
+        self._seconds = seconds
         self._loaded = loaded
-        self._engine: Engine | None = engine
         self._tokenizer: Tokenizer | None = None
-        self._template = template or checkpoint.chat_template
+        self._template = template or opened.checkpoint.chat_template
+        self._engine: Engine | None = Engine(
+            device,
+            loaded,
+            context=opened.settings.context,
+            chunk=loaded.program.plans["prefill"].rows,
+            vocab_size=int(opened.checkpoint.config["vocab_size"]),
+            ahead=1 if device.info.software else AHEAD,
+        )
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -111,6 +131,7 @@ class LLM:
             "context": self.context,
             "cached_tokens": self.engine.cached_tokens,
             "load_s": self.load_s,
+            "load": dict(self._seconds),
             "prefill_tokens_per_s": self.engine.last.prefill_tokens_per_s,
             "decode_tokens_per_s": self.engine.last.decode_tokens_per_s,
             "time_to_first_token_s": self.engine.last.prefill_s,
@@ -118,7 +139,23 @@ class LLM:
             "host_choices": self.engine.last.host_choices,
             "dispatches": {name: len(plan.dispatches) for name, plan in program.plans.items()},
             "bytes": program.bytes_by_kind(),
+            "gpu_bytes": self.device.gpu_bytes,
         }
+
+    async def reload(self, on_progress: Progress | None = None) -> None:
+        """Open the GPU anew, with the options of `load`, and load the same model again; needed after `DeviceLost`.
+
+        What the user holds (`llm.chat`, `llm.tokenizer`) goes on working: the next request computes its whole
+        prompt. A request that runs is ended first. Raises as `load` does; `reload` may then be tried again.
+        """
+        engine, started = self.engine, time.perf_counter()
+        engine.interrupt()
+        async with engine.turn:
+            self.device.unload(self._loaded)
+            self.device.close()
+            self.device, self._loaded, self._seconds = await _open(self._opened, Seconds(), on_progress)
+            engine.attach(self.device, self._loaded)
+        self.load_s = time.perf_counter() - started
 
     async def close(self) -> None:
         """Free the GPU memory and close the files. Safe to call twice."""
@@ -145,60 +182,56 @@ async def load(
     kv: str = "f16",
     exact: bool = False,
     adapter: str | None = None,
+    power_preference: str | None = None,
     chat_template: str | None = None,
     on_progress: Progress | None = None,
 ) -> LLM:
     """Load a model onto the GPU.
 
     model: a short name ("smollm2-135m-instruct"), a path or URL of a .gguf file, in the browser also a
-    picked `File`. context: positions of the KV cache, at most the model's own (default: that, up to
-    4096). kv: "f16" or "f32" cache. exact: forbid approximate kernels (prefill in halves, where the GPU
-    has them). adapter: part of the GPU's name. chat_template: Jinja text in place of the file's.
-    on_progress: called with {"phase", "loaded", "total", "tensors", "seconds"}.
+    picked `File`. context: positions that the KV cache may grow to, at most the model's own (default: that,
+    up to 4096). kv: "f16" or "f32" cache. exact: forbid approximate kernels (prefill in halves, where the GPU
+    has them). adapter: part of the GPU's name. power_preference: "high-performance" (default) or "low-power",
+    where there are several GPUs. chat_template: Jinja text in place of the file's. on_progress: called with
+    {"phase", "loaded", "total", "tensors", "seconds"}; first comes the phase "memory", whose total is what
+    the model will take on the GPU, and "at_full_context" what it may grow to.
 
     Raises a `ModelError`, `FetchError`, `DeviceError` or `RequestError`; then nothing stays allocated.
+    Without a GPU a CPU plays one, and there is a `SoftwareAdapterWarning`.
 
         llm = await webllm.load("smollm2-135m-instruct")
     """
-    started = time.perf_counter()
-    here = host.current()
-    source = await here.open_source(model, on_progress)
+    started, seconds = time.perf_counter(), Seconds()
+    with seconds.of("source"):
+        source = await host.current().open_source(model, on_progress)
     try:
-        checkpoint = checkpoint_from_gguf(await read_gguf(source), source)
-        context = context_size(checkpoint, context)
-        device = await here.open_device(adapter)
+        with seconds.of("header"):
+            checkpoint = checkpoint_from_gguf(await read_gguf(source), source)
+        settings = Settings(context_size(checkpoint, context), kv)
+        opened = Opened(str(model), checkpoint, settings, exact, adapter, power_preference)
+        device, loaded, seconds = await _open(opened, seconds, on_progress)
     except BaseException:
         source.close()
         raise
-    try:
-        llm = await _load_on(device, str(model), checkpoint, Settings(context, kv), exact, chat_template, on_progress)
-    except BaseException:
-        device.close()
-        source.close()
-        raise
+    llm = LLM(opened, device, loaded, seconds, chat_template)
     llm.load_s = time.perf_counter() - started
     return llm
 
 
-async def _load_on(
-    device: Device,
-    name: str,
-    checkpoint: Checkpoint,
-    settings: Settings,
-    exact: bool,
-    chat_template: str | None,
-    on_progress: Progress | None,
-) -> LLM:
-    settings = replace(settings, chunk=SLOW_CHUNK if device.info.software else CHUNK)
-    factors = await read_rope_factors(checkpoint)
-    program = build(checkpoint, settings, await limits_of(device, exact=exact), rope_factors=factors)
-    loaded = await device.load(program, checkpoint.sources, on_progress)
-    engine = Engine(
-        device,
-        loaded,
-        context=settings.context,
-        chunk=program.plans["prefill"].rows,
-        vocab_size=int(checkpoint.config["vocab_size"]),
-        ahead=1 if device.info.software else AHEAD,
-    )
-    return LLM(name, checkpoint, device, loaded, engine, chat_template)
+async def _open(opened: Opened, seconds: Seconds, on_progress: Progress | None) -> tuple[Device, Loaded, Seconds]:
+    """A device with the model on it, and what every part took. On a failure nothing stays open."""
+    with seconds.of("device"):
+        device = await host.current().open_device(opened.adapter, opened.power_preference)
+    try:
+        with seconds.of("selftest"):
+            limits = await limits_of(device, exact=opened.exact)
+        with seconds.of("program"):
+            factors = await read_rope_factors(opened.checkpoint)
+            program = build(opened.checkpoint, opened.settings, limits, rope_factors=factors)
+        if on_progress:
+            on_progress(memory_event(program, sum(seconds.values())))
+        loaded = await device.load(program, opened.checkpoint.sources, on_progress)
+    except BaseException:
+        device.close()
+        raise
+    return device, loaded, Seconds({**seconds, **loaded.seconds})

@@ -20,7 +20,7 @@ from webllm.device import Device
 from webllm.engine import Engine
 from webllm.ops import Builder, Limits
 from webllm.plan import Dispatch, Plan, Program
-from webllm.program import CHUNK, SLOW_CHUNK, Settings, build, decode_plan, read_rope_factors
+from webllm.program import Settings, build, decode_plan, read_rope_factors
 from webllm.selftest import limits_of
 
 AHEAD = 4
@@ -105,9 +105,8 @@ async def run(
     note("copy")
     copy = await copy_bandwidth(device)
     context = request.needed()
-    chunk = SLOW_CHUNK if device.info.software else CHUNK
     note("weights")
-    settings, limits = Settings(context, request.kv, chunk), await limits_of(device, exact=request.exact)
+    settings, limits = Settings(context, request.kv), await limits_of(device, exact=request.exact)
     factors = await read_rope_factors(checkpoint)
     program = _with_parts(build(checkpoint, settings, limits, rope_factors=factors, random=random))
     timed = TimedDevice(device)

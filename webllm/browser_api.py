@@ -13,13 +13,15 @@ from webllm.errors import Closed, RequestError, WebLLMError
 
 OnEvent = Callable[[Any], None]
 
+_OPTIONS = ("context", "kv", "exact", "adapter", "power_preference")
 _loaded: list[LLM] = []  # none or one: a worker holds one model
 
 
 async def call(method: str, arguments: str, on_event: Callable[[str], object]) -> str:
     """Run a function of this module by name; `arguments` is a JSON object, as is each event.
 
-    Returns {"value"} or {"error": {"type", "message"}}, type being a class of `webllm.errors`.
+    Returns {"value"} or {"error": {"type", "message", "details"}}, type being a class of `webllm.errors` and details
+    the fields of a `DeviceError`.
     """
 
     def send(event: Any) -> None:
@@ -28,7 +30,8 @@ async def call(method: str, arguments: str, on_event: Callable[[str], object]) -
     try:
         value = await _METHODS[method](send, **json.loads(arguments))
     except WebLLMError as error:
-        return json.dumps({"error": {"type": type(error).__name__, "message": str(error)}})
+        told = {"type": type(error).__name__, "message": str(error), "details": vars(error)}
+        return json.dumps({"error": told})
     return json.dumps({"value": value})
 
 
@@ -36,14 +39,19 @@ async def load(on_progress: OnEvent, model: str, options: Mapping[str, Any]) -> 
     """Load the model of this worker; returns its name, adapter and context. See `webllm.load`."""
     if _loaded:
         raise RequestError(f"{_loaded[0].name} is loaded here already: close it first, or use another worker")
-    unknown = options.keys() - {"context", "kv", "exact", "adapter"}
+    unknown = options.keys() - set(_OPTIONS)
     if unknown:
-        raise RequestError(f"unknown option {', '.join(sorted(unknown))}; load() takes context, kv, exact, adapter")
+        raise RequestError(f"unknown option {', '.join(sorted(unknown))}; load() takes {', '.join(_OPTIONS)}")
     llm = await webllm.load(model, on_progress=on_progress, **options)
     _loaded.append(llm)
-    info = llm.device.info
-    adapter = {"name": info.name, "backend": info.backend, "software": info.software}
-    return {"model": llm.name, "adapter": adapter, "context": llm.context, "load_s": llm.load_s}
+    return _info(llm)
+
+
+async def reload(on_progress: OnEvent) -> dict[str, Any]:
+    """Open the GPU anew and load the same model again; returns what `load` does."""
+    llm = _current()
+    await llm.reload(on_progress)
+    return _info(llm)
 
 
 async def generate(on_event: OnEvent, ids: Sequence[int], max_tokens: int | None = None) -> list[int]:
@@ -106,6 +114,12 @@ async def close(on_event: OnEvent) -> None:
         await _loaded.pop().close()
 
 
+def _info(llm: LLM) -> dict[str, Any]:
+    info = llm.device.info
+    adapter = {"name": info.name, "backend": info.backend, "software": info.software}
+    return {"model": llm.name, "adapter": adapter, "context": llm.context, "load_s": llm.load_s}
+
+
 def _current() -> LLM:
     if not _loaded:
         raise Closed("no model is loaded in this worker: load one first")
@@ -113,5 +127,5 @@ def _current() -> LLM:
 
 
 _METHODS: Mapping[str, Callable[..., Awaitable[Any]]] = {
-    f.__name__: f for f in (load, generate, chat, interrupt, bench, doctor, stats, close)
+    f.__name__: f for f in (load, reload, generate, chat, interrupt, bench, doctor, stats, close)
 }

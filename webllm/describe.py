@@ -13,12 +13,12 @@ _CACHE = re.compile(r"[kv]\.\d+")
 
 
 def describe(program: Program) -> dict[str, Any]:
-    """{"plans": {name: ...}, "memory": {...}}, as `webllm plan --json` prints it.
+    """{"plans": {name: ...}, "memory": {...}, "memory_at_first": {...}}, as `webllm plan --json` prints it.
 
     describe(build(checkpoint, Settings(4096), Limits()))["plans"]["decode"]["dispatches"]
     """
     plans = {name: describe_plan(program, plan) for name, plan in program.plans.items()}
-    return {"plans": plans, "memory": memory(program)}
+    return {"plans": plans, "memory": memory(program), "memory_at_first": memory(program, grown=False)}
 
 
 def describe_plan(program: Program, plan: Plan) -> dict[str, Any]:
@@ -58,15 +58,18 @@ def dispatches_by_layer(program: Program, plan: Plan) -> Counter[int]:
     return counts
 
 
-def memory(program: Program) -> dict[str, int]:
-    """GPU bytes once the model is loaded. total: with tables, logits and the like, which are "other"."""
-    held = [buffer for buffer in program.buffers if buffer.kind != "staging"]
+def memory(program: Program, grown: bool = True) -> dict[str, int]:
+    """GPU bytes of a loaded model, with a full context; not grown: before it grows.
+
+    total: with tables, logits and the like, which are "other".
+    """
+    held = {b: b.largest if grown else b.size for b in program.buffers if b.kind != "staging"}
     parts = {
-        "weights": sum(buffer.size for buffer in held if buffer.kind == "weight"),
-        "kv": sum(buffer.size for buffer in held if _CACHE.fullmatch(buffer.name)),
-        "scratch": sum(buffer.size for buffer in held if buffer.kind == "scratch"),
+        "weights": sum(size for buffer, size in held.items() if buffer.kind == "weight"),
+        "kv": sum(size for buffer, size in held.items() if _CACHE.fullmatch(buffer.name)),
+        "scratch": sum(size for buffer, size in held.items() if buffer.kind == "scratch"),
     }
-    total = sum(buffer.size for buffer in held)
+    total = sum(held.values())
     return {**parts, "other": total - sum(parts.values()), "total": total}
 
 

@@ -19,9 +19,10 @@ from itertools import takewhile
 from operator import index
 
 from webllm.device import Device, Loaded
-from webllm.errors import ContextFull, DeviceError, RequestError
+from webllm.errors import ContextFull, DeviceError, OutOfMemory, RequestError
 from webllm.ops import RING
-from webllm.program import decode_plan, step_bytes
+from webllm.pace import Pace
+from webllm.program import cache_sizes, decode_plan, first_room, step_bytes
 from webllm.sampling import GREEDY, HOST, IN_PROMPT, Sampling
 
 
@@ -49,22 +50,28 @@ class Timing:
 class Engine:
     """One model on one device, one request at a time; others wait their turn.
 
-    context: positions the cache holds. chunk: rows of a prefill step. ahead: decode steps in flight.
+    context: positions the cache holds at most. chunk: the most rows of a prefill step. ahead: decode steps in flight.
     """
 
     def __init__(
         self, device: Device, loaded: Loaded, *, context: int, chunk: int, vocab_size: int, ahead: int
     ) -> None:
-        self._device = device
-        self._loaded = loaded
         self.context = context
         self.vocab_size = vocab_size
         self._chunk = chunk
         self._ahead = min(ahead, RING)
-        self._cached: list[int] = []  # tokens whose K and V are in the cache
-        self._turn = asyncio.Lock()
+        self.turn = asyncio.Lock()  # held by the request that runs
         self._interrupted = False
         self.last = Timing()  # of the newest request that had its turn
+        self.attach(device, loaded)
+
+    def attach(self, device: Device, loaded: Loaded) -> None:
+        """Go on with this device and the same model as it is loaded there; its cache is empty."""
+        self._device = device
+        self._loaded = loaded
+        self._room = first_room(loaded.program)  # positions that the cache has memory for
+        self._pace = Pace(self._chunk)
+        self._cached: list[int] = []  # tokens whose K and V are in the cache
 
     async def generate(
         self,
@@ -86,7 +93,7 @@ class Engine:
             timing.seed = sampling.seed
         room = self.context - len(ids) + 1
         count = room if max_tokens is None else min(max_tokens, room)
-        async with self._turn:
+        async with self.turn:
             self._interrupted = False
             self.last = timing
             started = time.perf_counter()
@@ -108,7 +115,7 @@ class Engine:
     async def logits(self, ids: Sequence[int]) -> bytes:
         """Logits after the last of `ids`: f32[vocab_size]. Raises as `generate` does, and when it is interrupted."""
         ids = self.check(ids)
-        async with self._turn:
+        async with self.turn:
             self._interrupted = False
             async with _InFlight() as steps:
                 await self._prefill(ids, Timing(), steps)
@@ -133,7 +140,7 @@ class Engine:
         return len(self._cached)
 
     def forget(self) -> None:
-        """Start the next request from an empty cache."""
+        """Start the next request from an empty cache; its memory stays."""
         self._cached = []
 
     def assume(self, count: int) -> None:
@@ -160,15 +167,19 @@ class Engine:
 
         The last chunk is left in flight: decode may follow without waiting.
         """
+        await self._reserve(len(ids))
         common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self._cached, ids[:-1], strict=False)))
         self._cached = ids[:common]
         timing.prompt_tokens, timing.cached_tokens = len(ids), common
-        for start in range(common, len(ids) - 1, self._chunk):
-            chunk = ids[start : min(start + self._chunk, len(ids) - 1)]
+        start = common
+        while start < len(ids) - 1:
+            chunk = ids[start : min(start + self._pace.rows, len(ids) - 1)]
             records = [(token, start + i) for i, token in enumerate(chunk)]
             self._device.write(self._loaded, "step", step_bytes(records))
-            steps.add(self._device.submit(self._loaded, ["prefill"], len(chunk), start + len(chunk)), chunk)
-            await self._settle(steps, left=1)
+            start += len(chunk)
+            steps.add(self._device.submit(self._loaded, ["prefill"], len(chunk), start), chunk)
+            # How fast this device is has to be known before it gets a second chunk.
+            await self._settle(steps, left=1 if self._pace.known or start == len(ids) - 1 else 0)
             if self._interrupted:
                 await self._settle(steps, left=0)
                 return
@@ -178,6 +189,30 @@ class Engine:
         while len(steps) > left:
             _, done = await steps.oldest()
             self._cached += done
+            if done:
+                self._pace.took(len(done), steps.seconds)
+
+    async def _reserve(self, positions: int) -> None:
+        """Let the cache grow where it has no memory for so many positions: it doubles.
+
+        Steps in flight need not be waited for: the queue copies after them. Raises `OutOfMemory`; the cache
+        is then as it was.
+        """
+        if positions <= self._room:
+            return
+        room = self._room
+        while room < positions:
+            room *= 2
+        room = min(room, self.context)
+        try:
+            await self._device.grow(self._loaded, cache_sizes(self._loaded.program, room))
+        except OutOfMemory as error:
+            raise OutOfMemory(
+                f"the conversation needs memory for {room} positions and has it for {self._room}: {error}. What is in "
+                f"the cache stays; start a shorter conversation, or load with context={self._room}",
+                sizes=error.sizes,
+            ) from error
+        self._room = room
 
     async def _decode(
         self, prompt: list[int], count: int, steps: _InFlight, sampling: Sampling, timing: Timing
@@ -190,6 +225,7 @@ class Engine:
         for number in range(count):
             while submitted < min(count, number + self._ahead):
                 length = first + submitted + 1
+                await self._reserve(length)
                 steps.add(self._device.submit(self._loaded, [decode_plan(length), tail], 1, length))
                 submitted += 1
             await self._settle(steps, left=submitted - number)
@@ -236,8 +272,9 @@ class Engine:
 
     async def _step(self, token: int) -> None:
         """One decode step whose token is not used."""
-        self._device.write(self._loaded, "step", step_bytes([(token, len(self._cached))]))
         length = len(self._cached) + 1
+        await self._reserve(length)
+        self._device.write(self._loaded, "step", step_bytes([(token, length - 1)]))
         await self._device.submit(self._loaded, [decode_plan(length)], 1, length)
         self._cached.append(token)
 
@@ -256,19 +293,25 @@ def _whole_numbers(ids: Iterable[int]) -> list[int]:
 class _InFlight:
     """Steps that were submitted, oldest first. On the way out those nobody waited for are waited for.
 
-    A failure among these shows in the step that is awaited, or in the next request.
+    A failure among these shows in the step that is awaited, or in the next request. seconds: what the
+    last one that was waited for took, from its start or from the end of the one before it.
     """
 
     def __init__(self) -> None:
-        self._steps: deque[tuple[Awaitable[bytes], list[int]]] = deque()
+        self._steps: deque[tuple[Awaitable[bytes], list[int], float]] = deque()
+        self._ended = 0.0
+        self.seconds = 0.0
 
     def add(self, step: Awaitable[bytes], tokens: Sequence[int] = ()) -> None:
-        self._steps.append((step, list(tokens)))
+        self._steps.append((step, list(tokens), time.perf_counter()))
 
     async def oldest(self) -> tuple[bytes, list[int]]:
         """The oldest step's result, and the tokens that were added with it."""
-        step, tokens = self._steps.popleft()
-        return await step, tokens
+        step, tokens, started = self._steps.popleft()
+        result = await step
+        began, self._ended = max(started, self._ended), time.perf_counter()
+        self.seconds = self._ended - began
+        return result, tokens
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -277,4 +320,4 @@ class _InFlight:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(*(step for step, _ in self._steps), return_exceptions=True)
+        await asyncio.gather(*(step for step, *_ in self._steps), return_exceptions=True)

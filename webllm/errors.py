@@ -19,9 +19,15 @@
     └── Closed                   the model was used after close()
 
 Messages name who, what was wanted, what came, and the way out. After any of them the loaded
-model stays usable (unless the device is lost), the chat and a half-finished download are as they were; what had to
-be dropped from the KV cache is computed again.
+model stays usable, the chat and a half-finished download are as they were; what had to be dropped
+from the KV cache is computed again. After `DeviceLost`, `await llm.reload()` makes it usable.
+
+`SoftwareAdapterWarning` is a warning: there is no GPU, and a CPU plays GPU.
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class WebLLMError(Exception):
@@ -69,7 +75,24 @@ class ContextFull(RequestError):
 
 
 class DeviceError(WebLLMError):
-    """The GPU, its driver or WebGPU is at fault."""
+    """The GPU, its driver or WebGPU is at fault.
+
+    kernel: the one that it is about, by label. line: of its WGSL text, from 1. sizes: what was wanted
+    and what the device allows, by name, in bytes or counts. Each only where it is known.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        kernel: str | None = None,
+        line: int | None = None,
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kernel = kernel
+        self.line = line
+        self.sizes = dict(sizes or {})
 
 
 class NoAdapter(DeviceError):
@@ -85,7 +108,7 @@ class ShaderError(DeviceError):
 
 
 class DeviceLost(DeviceError):
-    """The GPU went away; the model must be loaded again."""
+    """The GPU went away; `await llm.reload()` opens it anew and loads the same model again."""
 
 
 class Closed(WebLLMError):
@@ -94,3 +117,7 @@ class Closed(WebLLMError):
 
 class KernelWarning(UserWarning):
     """A variant of a kernel fails its self-test on this device and is not used."""
+
+
+class SoftwareAdapterWarning(UserWarning):
+    """There is no GPU, so a CPU plays one: answers are the same, and slow."""

@@ -18,6 +18,7 @@ Variants = tuple[tuple[str, str], ...]
 
 _BINDING = re.compile(r"^// binding (\d+) (\w+)\s+(read|read_write)\s+(\S+)\s*(.*)$", re.M)
 _FIELD = re.compile(r"^// (grid|uses|needs|why)\s+(.*)$", re.M)
+_THREADS = re.compile(r"@workgroup_size\((\w+)\)")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class Module:
     code: str
     bindings: Mapping[str, Binding]
     needs: frozenset[str]
+
+    def threads(self, constants: Mapping[str, float]) -> int:
+        """Invocations of a workgroup, with these values of its `override` constants."""
+        (size,) = _THREADS.findall(self.code)
+        return int(size) if size.isdecimal() else int(constants[size])
 
 
 def folder() -> Path:

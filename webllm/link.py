@@ -19,7 +19,7 @@ ENABLES = {"shader-f16": "enable f16;", "subgroups": "enable subgroups;"}
 
 @dataclass
 class Linked:
-    """modules: WGSL texts. pipelines: {"label", "module", "constants", "bindings": [[number, access], ...]}.
+    """modules: WGSL texts. pipelines: {"label", "module", "constants", "threads", "bindings": [[number, access], ...]}.
 
     A dispatch is {"pipeline", "buffers": [[number, buffer], ...], "grid": [size, size, size]}, a size
     a number or ["rows" | "length", divisor].
@@ -86,6 +86,7 @@ class _Linker:
                     "label": " ".join([dispatch.kernel, *(choice for _, choice in dispatch.variants)]),
                     "module": self._module(module),
                     "constants": dict(dispatch.constants),
+                    "threads": module.threads(dict(dispatch.constants)),
                     "bindings": [[b.number, b.access] for b in module.bindings.values()],
                 }
             )

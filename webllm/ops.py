@@ -81,9 +81,9 @@ class Builder:
         self.limits = limits
         self.buffers: list[Buffer] = []
 
-    def buffer(self, name: str, size: int, kind: Kind) -> int:
-        """Add a buffer of `size` bytes (rounded up to whole words) and return its number."""
-        self.buffers.append(Buffer(name, max(4, -(-size // 4) * 4), kind))
+    def buffer(self, name: str, size: int, kind: Kind, most: int = 0) -> int:
+        """Add a buffer of `size` bytes (rounded up to whole words) and return its number. most: see `Buffer`."""
+        self.buffers.append(Buffer(name, max(4, -(-size // 4) * 4), kind, most))
         return len(self.buffers) - 1
 
 

@@ -19,11 +19,18 @@ PIECE_BYTES = 4 << 20  # weights reach the GPU in pieces of at most this size
 @dataclass(frozen=True)
 class Buffer:
     """size in bytes. weight: filled by uploads; constant: by the host at load; state: kept between
-    steps; scratch: only within a plan, may share memory; staging: freed after loading."""
+    steps; scratch: only within a plan, may share memory; staging: freed after loading. most: bytes
+    that it may grow to, while its contents are kept; 0 where it never does."""
 
     name: str
     size: int
     kind: Kind
+    most: int = 0
+
+    @property
+    def largest(self) -> int:
+        """Bytes that it may come to take."""
+        return max(self.size, self.most)
 
 
 @dataclass(frozen=True)
@@ -97,12 +104,16 @@ class Upload:
 
 @dataclass(frozen=True)
 class Program:
-    """Buffers, the plans over them, and how they are filled at load."""
+    """Buffers, the plans over them, and how they are filled at load.
+
+    context: positions for which the buffers that grow have room once they have grown to their most.
+    """
 
     buffers: tuple[Buffer, ...]
     plans: Mapping[str, Plan]
     uploads: tuple[Upload, ...] = ()
     constants: Mapping[str, bytes] = field(default_factory=dict)  # buffer name -> contents at load
+    context: int = 0
 
     def index(self, name: str) -> int:
         """Number of the buffer called `name`."""
@@ -112,7 +123,7 @@ class Program:
         raise KeyError(f"no buffer {name!r} in the program")
 
     def bytes_by_kind(self) -> dict[str, int]:
-        """Bytes of all buffers of each kind."""
+        """Bytes of all buffers of each kind, before any grows."""
         totals: dict[str, int] = {}
         for buffer in self.buffers:
             totals[buffer.kind] = totals.get(buffer.kind, 0) + buffer.size

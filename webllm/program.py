@@ -19,8 +19,8 @@ from webllm.plan import PIECE_BYTES, Plan, Program, Upload
 from webllm.weights import Weights, random_uploads
 
 CHUNK = 1024  # rows of a prefill step: many, so that narrow weights fill the GPU
-SLOW_CHUNK = TILE  # on a CPU that plays GPU: a browser's watchdog allows a step about two seconds
 DEFAULT_CONTEXT = 4096
+ROOM = 512  # positions that the KV cache has room for at first; it grows with the conversation
 KV_BYTES = {"f16": 2, "f32": 4}
 ROW_BYTES = 16  # token, position, sequence, emitted
 STEP_HEADER = 16
@@ -28,11 +28,15 @@ STEP_HEADER = 16
 
 @dataclass(frozen=True)
 class Settings:
-    """What is decided at load. kv: "f16" or "f32" cache elements. chunk: at most so many rows in a prefill step."""
+    """What is decided at load. kv: "f16" or "f32" cache elements. chunk: at most so many rows in a prefill step.
+
+    room: positions that the cache has memory for at first.
+    """
 
     context: int
     kv: str = "f16"
     chunk: int = CHUNK
+    room: int = ROOM
     share: bool = True  # False keeps every intermediate readable
 
 
@@ -119,8 +123,27 @@ def build(
     if settings.context > ops.SHORT:
         plans["decode_long"] = decode(short=False)
     uploads = random_uploads(builder, params) if random else weights.uploads
-    program = Program(tuple(builder.buffers), plans, _in_file_order(uploads), constants)
+    program = Program(tuple(builder.buffers), plans, _in_file_order(uploads), constants, settings.context)
     return share_scratch(program) if settings.share else program
+
+
+def cache_sizes(program: Program, positions: int) -> dict[str, int]:
+    """Bytes of each buffer that grows, by name, with room for so many positions."""
+    pages, most = -(-positions // PAGE), -(-program.context // PAGE)
+    return {b.name: b.most // most * min(pages, most) for b in program.buffers if b.most}
+
+
+def first_room(program: Program) -> int:
+    """Positions for which the buffers that grow have room before they do; the context where none grows."""
+    pages = -(-program.context // PAGE)
+    room = PAGE * min((b.size // (b.most // pages) for b in program.buffers if b.most), default=pages)
+    return min(room, program.context)
+
+
+def largest_context(program: Program, limit: int) -> int:
+    """Positions at which no buffer that grows is over `limit` bytes."""
+    pages = -(-program.context // PAGE)
+    return PAGE * min((limit // (b.most // pages) for b in program.buffers if b.most), default=0)
 
 
 def decode_plan(length: int) -> str:
@@ -155,14 +178,15 @@ def _caches(
     if settings.kv not in KV_BYTES:
         raise RequestError(f"kv must be one of {', '.join(KV_BYTES)}, got {settings.kv!r}")
     page_count = -(-settings.context // PAGE)
-    size = page_count * PAGE * heads.kv_heads * heads.dim * KV_BYTES[settings.kv]
+    page = PAGE * heads.kv_heads * heads.dim * KV_BYTES[settings.kv]
+    size, most = page * -(-min(settings.room, settings.context) // PAGE), page * page_count
     step = builder.buffer("step", STEP_HEADER + ROW_BYTES * chunk, "state")
     pages = builder.buffer("pages", 4 * page_count, "constant")
     rope = builder.buffer("rope", 4 * heads.dim * (256 + -(-settings.context // 256)), "constant")
     caches = [
         Cache(
-            builder.buffer(f"k.{i}", size, "state"),
-            builder.buffer(f"v.{i}", size, "state"),
+            builder.buffer(f"k.{i}", size, "state", most),
+            builder.buffer(f"v.{i}", size, "state", most),
             settings.kv,
             step,
             pages,

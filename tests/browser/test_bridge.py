@@ -108,7 +108,7 @@ def test_uploads_go_through_their_kernel_piece_by_piece_and_staging_is_freed(pag
         const before = bridge.bytes;
         const source = await openSource(new File([Uint32Array.of(9, 9, 1, 2, 3, 4, 5)], "numbers"));
         const id = await load(linked, [source]);
-        const result = [words(await bridge.read(id, 2, 20)), bridge.bytes - before];
+        const result = [words(await bridge.read(id, 2, 20)), bridge.bytes - before - 20]; // read through 20
         bridge.unload(id);
         return [...result, bridge.bytes - before];
     }"""
@@ -131,6 +131,92 @@ def test_too_large_a_buffer_is_out_of_memory_and_nothing_stays(page, gib):
     assert page.evaluate("bridge.bytes") == before
 
 
+@pytest.mark.parametrize(
+    ("spoil", "details"),
+    [
+        ("p.modules[0] = p.modules[0].replace('atomicAdd(&count, 1u)', 'x')", {"kernel": "kernel0", "line": 3}),
+        ("p.modules[0] = p.modules[0].replace('size(1)', 'size(4096)')", {"kernel": "kernel0"}),
+        ("p.buffers[0].size = 2 ** 40", {"sizes": {"count": 2**40}}),
+    ],
+    ids=["a bad shader", "too large a workgroup", "too large a buffer"],
+)
+def test_an_error_of_loading_carries_the_kernel_the_line_and_the_sizes(page, spoil, details):
+    code = f"""async p => {{
+        {spoil};
+        return load(p).catch(({{kernel, line, sizes}}) => ({{kernel, line, sizes}}));
+    }}"""
+    got = page.evaluate(code, program([1, 1, 1]))
+    sizes = {name: size for name, size in (got.pop("sizes", None) or {}).items() if name != "limit"}
+    assert {k: v for k, v in {**got, "sizes": sizes}.items() if v} == details
+
+
+def test_too_large_a_grid_names_the_kernel_and_the_next_step_works(page):
+    code = """async p => {
+        const id = await load(p);
+        const refused = () => bridge.submit(id, ['count'], 1, 70000);
+        const error = await Promise.try(refused).catch(({ name, kernel, sizes }) => ({ name, kernel, sizes }));
+        return [error, words(await bridge.submit(id, ['count'], 1, 5))];
+    }"""
+    error, count = page.evaluate(code, program([["length", 1], 1, 1]))
+    sizes = {"x": 70000, "y": 1, "z": 1, "limit": 65535}
+    assert error == {"name": "DeviceError", "kernel": "kernel0", "sizes": sizes}
+    assert count == [5]
+
+
+def test_what_webgpu_reports_outside_of_a_call_is_told_by_the_next_one(page):
+    """A write beyond the buffer's end is reported some time later."""
+    code = """async p => {
+        const id = await load(p);
+        bridge.write(id, 0, new Uint8Array(8), 0);
+        const name = await bridge.submit(id, ['count'], 1, 1).catch(({ name }) => name);
+        return [name, words(await bridge.submit(id, ['count'], 1, 1)).length];
+    }"""
+    assert page.evaluate(code, program([1, 1, 1])) == ["DeviceError", 1]
+
+
+def test_a_buffer_grows_while_steps_are_in_flight_and_keeps_what_they_write(page):
+    """The first three count in the small buffer, the copy comes after them, the other two count in the large one."""
+    code = """async p => {
+        const before = bridge.bytes;
+        const id = await load(p);
+        const flying = [1, 2, 3].map(() => bridge.submit(id, ['count'], 1, 1));
+        await bridge.grow(id, [[0, 1024], [0, 512]]);
+        const last = await Promise.all([...flying, bridge.submit(id, ['count'], 1, 1, 2)]);
+        const result = [last.map((bytes) => words(bytes)[0]), bridge.bytes - before];
+        bridge.unload(id);
+        return result;
+    }"""
+    counts, held = page.evaluate(code, program([1, 1, 1]))
+    assert counts[-1] == 5
+    assert held >= 1024
+
+
+def test_growth_that_fails_leaves_the_buffer_as_it_was(page):
+    code = """async p => {
+        const id = await load(p);
+        await bridge.submit(id, ['count'], 1, 1);
+        const before = bridge.bytes;
+        const error = await bridge.grow(id, [[0, 2 ** 40]]).catch(({ sizes }) => sizes);
+        return [error, bridge.bytes - before, words(await bridge.submit(id, ['count'], 1, 1))];
+    }"""
+    assert page.evaluate(code, program([1, 1, 1])) == [{"count": 2**40}, 0, [2]]
+
+
+def test_a_program_takes_its_readback_buffers_along(page):
+    """Also the one that was on its way."""
+    code = """async p => {
+        const before = bridge.bytes;
+        const id = await load(p);
+        await bridge.submit(id, ['count'], 1, 1);
+        const held = bridge.bytes - before;
+        const flying = bridge.read(id, 0, 4);
+        bridge.unload(id);
+        await flying.catch(() => {});
+        return [held, bridge.bytes - before];
+    }"""
+    assert page.evaluate(code, program([1, 1, 1])) == [8, 0]
+
+
 def test_a_program_that_was_unloaded_is_closed(page):
     code = """async p => {
         const id = await load(p);
@@ -140,13 +226,14 @@ def test_a_program_that_was_unloaded_is_closed(page):
     assert page.evaluate(code, program([1, 1, 1])) == "Closed"
 
 
-def test_a_lost_device_is_told_by_the_next_read(page):
+def test_a_lost_device_is_told_by_the_read_on_its_way_and_frees_everything(page):
     code = """async p => {
         const { openDevice } = await import("/bridge.js");
         const own = await openDevice();
         const id = await own.load(JSON.stringify(p), []);
         const read = own.read(id, 0, 4);
         own.close();
-        return read.catch(({ name }) => name);
+        return read.catch(({ name, message }) => [name, message, own.bytes]);
     }"""
-    assert page.evaluate(code, program([1, 1, 1])) == "DeviceLost"
+    name, message, held = page.evaluate(code, program([1, 1, 1]))
+    assert name == "DeviceLost" and "await llm.reload()" in message and held == 0

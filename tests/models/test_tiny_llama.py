@@ -62,14 +62,16 @@ class Bench:
         self._models = models
         self._loaded: dict[tuple[Any, ...], Loaded] = {}
 
-    async def engine(self, name: str, chunk: int = 512, limits: Limits | None = None, **settings: Any) -> Engine:
+    async def engine(
+        self, name: str, chunk: int = 512, limits: Limits | None = None, ahead: int = 1, **settings: Any
+    ) -> Engine:
         """With an empty cache of f32, unless told otherwise."""
         chosen = Settings(**{"context": CONTEXT, "kv": "f32", "chunk": chunk, **settings})
         key = (name, chosen, limits)
         if key not in self._loaded:
             self._loaded[key] = await self._load(self._models[name][0], chosen, limits)
         sizes = {"context": chosen.context, "chunk": chunk, "vocab_size": UNTIED.vocab}
-        return Engine(self.device, self._loaded[key], **sizes, ahead=1)
+        return Engine(self.device, self._loaded[key], **sizes, ahead=ahead)
 
     async def _load(self, path: Path, settings: Settings, limits: Limits | None) -> Loaded:
         source = FileSource(path)
@@ -147,6 +149,45 @@ def test_decode_token_by_token_gives_the_reference_logits(bench: Bench, name: st
 def test_a_long_text_gives_the_reference_logits(bench: Bench, name: str) -> None:
     """A context of 1100 is no multiple of a page, a split or a table of low positions."""
     assert bench.error(name, LONG, forget=False, context=1100) < 1e-4
+
+
+def test_a_cache_that_grows_gives_the_same_bits_as_one_that_was_large_at_once(bench: Bench) -> None:
+    """From 32 positions over 64, 128 and 256 to the context: in prefill, and at 32, 64 and 128 in decode."""
+    positions = [31, 32, 40, 63, 64, 65, 127, 128, 200, 300]
+    grown, large = (bench.logits("untied", positions, forget=False, **room) for room in ({"room": 32}, {}))
+    assert np.array_equal(grown, large)
+
+
+def test_a_cache_grows_while_steps_are_in_flight(bench: Bench) -> None:
+    """Three at a time. The queue copies after them, so nothing they write is lost."""
+
+    async def answer(**room: int) -> list[int]:
+        engine = await bench.engine("qwen2", ahead=3, **room)
+        before = bench.device.gpu_bytes
+        tokens = [token async for token in engine.generate(IDS[:20], 200)]
+        grown.append(bench.device.gpu_bytes - before)
+        return tokens
+
+    grown: list[int] = []
+    assert asyncio.run(answer(room=32)) == asyncio.run(answer())
+    cache = 3 * 2 * (256 - 32) * 2 * 24 * 4  # layers, K and V, positions, heads, numbers of f32
+    assert cache <= grown[0] < cache + 2048  # and a few buffers for readback
+
+
+def test_an_interrupt_ends_a_long_prompt_between_its_chunks(bench: Bench) -> None:
+    """Waiting for the GPU blocks the thread, so other tasks run between the chunks, and only then."""
+
+    async def run() -> tuple[list[int], int, list[int]]:
+        engine = await bench.engine("untied", chunk=64)
+        task = asyncio.create_task(anext(engine.generate(IDS[:300], 1), None))
+        while engine.cached_tokens < 64:
+            await asyncio.sleep(0)
+        engine.interrupt()
+        return await task, engine.cached_tokens, [token async for token in engine.generate(IDS[:300], 3)]
+
+    token, cached, after = asyncio.run(run())
+    assert token is None and 64 <= cached <= 192
+    assert after[0] == bench.logits("untied", [299], chunk=64)[0].argmax()
 
 
 def test_a_cache_of_f16_costs_three_digits_at_most(bench: Bench) -> None:

@@ -21,8 +21,10 @@ from webllm.checkpoint.gguf import read_gguf
 from webllm.checkpoint.gguf_model import checkpoint_from_gguf
 from webllm.cli import main
 from webllm.device import AdapterInfo
+from webllm.device.native import list_adapters
 from webllm.engine import Engine
 from webllm.errors import NoAdapter, RequestError
+from webllm.host import native
 from webllm.host.files import FileSource
 from webllm.ops import RING
 from webllm.selftest.cases import RMS_NORM
@@ -53,6 +55,7 @@ class ScriptedDevice:
     features = frozenset({"shader-f16"})
     limits = MappingProxyType(
         {
+            "maxBufferSize": 256 << 20,
             "maxStorageBufferBindingSize": 128 << 20,
             "maxComputeWorkgroupStorageSize": 16 << 10,
             "maxComputeInvocationsPerWorkgroup": 256,
@@ -63,7 +66,7 @@ class ScriptedDevice:
         self.script, self.said, self.interrupt_at, self.closed = script, 0, interrupt_at, False
 
     async def load(self, program, sources, on_progress=None):
-        return SimpleNamespace(program=program)
+        return SimpleNamespace(program=program, seconds={})
 
     def write(self, loaded, name, data, offset=0):
         self.said = 0 if name == "step" else self.said
@@ -81,6 +84,10 @@ class ScriptedDevice:
 
     async def read(self, loaded, name, size, offset=0):
         return np.arange(size // 4, dtype=np.float32).tobytes()
+
+    gpu_bytes = 0
+
+    async def grow(self, loaded, sizes): ...
 
     def unload(self, loaded): ...
 
@@ -185,7 +192,7 @@ def plays(monkeypatch):
     """`plays(device)` makes it the only GPU there is."""
 
     def play(device):
-        async def open_device(adapter=None):
+        async def open_device(adapter=None, power_preference=None):
             return device
 
         monkeypatch.setattr("webllm.host.native.open_device", open_device)
@@ -400,7 +407,7 @@ def test_a_prompt_that_cannot_be_ends_with_1(failed, plays, model_file, ids, kin
 
 
 def test_no_adapter_ends_with_1(failed, monkeypatch, model_file):
-    async def open_device(adapter=None):
+    async def open_device(adapter=None, power_preference=None):
         raise NoAdapter(f"none like {adapter}")
 
     monkeypatch.setattr("webllm.host.native.open_device", open_device)
@@ -508,7 +515,7 @@ def test_plan_gives_what_the_contract_lists(done, plannable):
 
 def test_plan_for_people_names_kernels_and_sizes(cli, config_file):
     status, out, _ = cli("plan", config_file)
-    assert status == 0 and "matvec" in out and "a context of 2048" in out
+    assert status == 0 and "matvec" in out and "a full context of 2048" in out
 
 
 def test_a_folder_with_a_configuration_can_be_planned(done, config_file):
@@ -572,10 +579,16 @@ def test_bench_hands_its_options_to_the_library(done, cli, plays, config_file, m
     assert "1.0 GB/s" in cli("bench", "--config", config_file)[1]
 
 
-def test_doctor_shows_the_adapter_and_ends_with_1_where_a_kernel_is_wrong(cli, plays, monkeypatch):
-    """The device of these tests computes nothing. tests/kernels/test_selftest.py runs the command on a real one."""
+@pytest.fixture
+def few_kernels(monkeypatch):
+    """A self-test of one kernel."""
     monkeypatch.setattr("webllm.selftest.run.all_cases", lambda: [RMS_NORM])
     monkeypatch.setattr("webllm.selftest.speed.QUANTS", [])
+
+
+def test_doctor_shows_the_adapter_and_ends_with_1_where_a_kernel_is_wrong(cli, plays, few_kernels, monkeypatch):
+    """The device of these tests computes nothing. tests/kernels/test_selftest.py runs the command on a real one."""
+    monkeypatch.setattr("webllm.device.native.list_adapters", lambda power_preference: [])
     plays(ScriptedDevice())
     status, out, _ = cli("doctor", "--json")
     [adapter], [*_, kernel] = (json.loads(out)[key] for key in ("adapters", "kernels"))
@@ -585,6 +598,27 @@ def test_doctor_shows_the_adapter_and_ends_with_1_where_a_kernel_is_wrong(cli, p
     _, text, _ = cli("doctor")
     assert "Script (Paper" in text
     assert re.search(r"^WRONG +rms_norm +reduce.plain ", text, re.M)
+
+
+def test_doctor_lists_the_adapters_that_are_not_used_after_the_one_that_is(cli, plays, few_kernels):
+    """Those of this machine, and a scripted one."""
+    device = plays(ScriptedDevice())
+    first, *others = json.loads(cli("doctor", "--json")[1])["adapters"]
+    assert first["name"] == device.info.name
+    assert [other["name"] for other in others] == [other.info.name for other in list_adapters()] != []
+    assert all(other["limits"]["maxStorageBufferBindingSize"] >= 128 << 20 for other in others)
+    assert "not used:\n" in cli("doctor")[1]
+
+
+def test_a_software_adapter_is_told_in_one_line_on_stderr(cli, few_kernels, monkeypatch):
+    native._warn_of_software.cache_clear()
+    monkeypatch.delenv("WEBLLM_ADAPTER", raising=False)
+    if not list_adapters()[0].info.software:
+        pytest.skip("this machine has a GPU")
+    status, _, err = cli("doctor", "--json")
+    lines = [line for line in err.splitlines() if "no GPU was found" in line]
+    assert status == 0 and len(lines) == 1 and "SoftwareAdapterWarning" not in err
+    assert "no GPU was found" not in cli("doctor", "--json")[2]
 
 
 # In the browser

@@ -14,12 +14,12 @@ import pytest
 from webllm.chat import Completions
 from webllm.chat_template import ChatTemplate
 from webllm.checkpoint import Source, Vocabulary
-from webllm.device import AdapterInfo, Device, Progress
+from webllm.device import AdapterInfo, Device, Progress, Seconds
 from webllm.engine import Engine, Timing
-from webllm.errors import ContextFull, DeviceError, RequestError
+from webllm.errors import ContextFull, DeviceError, OutOfMemory, RequestError
 from webllm.host.encoder import rust_encoder
 from webllm.ops import RING
-from webllm.plan import Program
+from webllm.plan import Buffer, Program
 from webllm.sampling import HOST, IN_PROMPT, Sampling
 from webllm.tokenizer import Tokenizer
 
@@ -42,7 +42,8 @@ def continuation(prompt: Sequence[int], count: int) -> list[int]:
 
 
 class FakeLoaded:
-    program = Program((), {})
+    program = Program((), {}, context=CONTEXT)
+    seconds = Seconds()
 
 
 class FakeDevice:
@@ -70,6 +71,7 @@ class FakeDevice:
         self.written: dict[str, bytearray] = {}  # buffers of sampling
         self.unsettled: set[int] = set()  # places in the answer that `sample` leaves to the host
         self.waits = False  # for the host to choose
+        self.room, self.most = CONTEXT, 320  # positions, and to how many they may grow
 
     async def load(
         self, program: Program, sources: Sequence[Source], on_progress: Progress | None = None
@@ -102,14 +104,14 @@ class FakeDevice:
 
     def _prefill(self, length: int) -> None:
         assert length == self.step[-1][1] + 1, "the length must be that of the last row"
-        assert 1 <= len(self.step) <= CHUNK
+        assert 1 <= len(self.step) <= CHUNK and length <= self.room
         self.prefilled.append(len(self.step))
         self.cache |= {position: token for token, position, _, _ in self.step}
 
     def _decode(self, length: int) -> None:
         ((token, position, _, _),) = self.step
         assert length == position + 1 or (self.waits and length > position)
-        assert position < CONTEXT, "a step beyond the context would write over other memory"
+        assert position < min(self.room, CONTEXT), "a step beyond the cache would write over other memory"
         self.cache[position] = token
         self.decoded += 1
         self.following = next_token([self.cache[i] for i in range(position + 1)])
@@ -137,6 +139,12 @@ class FakeDevice:
         assert (name, size) == ("logits", 4 * VOCAB)
         return struct.pack(f"<{VOCAB}f", *(100.0 * (i == self.following) for i in range(VOCAB)))
 
+    async def grow(self, loaded: Any, sizes: Mapping[str, int]) -> None:
+        await asyncio.sleep(0)
+        (self.room,) = sizes.values()  # a byte a position
+        if self.room > self.most:
+            raise OutOfMemory("k needs too much", sizes=sizes)
+
     def unload(self, loaded: Any) -> None: ...
 
     def close(self) -> None: ...
@@ -144,7 +152,9 @@ class FakeDevice:
 
 def test_the_fake_has_the_verbs_of_a_device() -> None:
     device: Device = FakeDevice()  # mypy would object
-    assert all(callable(getattr(device, verb)) for verb in ("load", "write", "submit", "read", "unload", "close"))
+    assert all(
+        callable(getattr(device, verb)) for verb in ("load", "write", "submit", "read", "grow", "unload", "close")
+    )
 
 
 @pytest.fixture
@@ -423,6 +433,50 @@ async def test_a_bad_prompt_is_refused_before_any_gpu_work(
     with pytest.raises(error, match=words):
         await engine.logits(ids)
     assert (device.submissions, engine.cached_tokens) == (before, cached)
+
+
+class Growing(FakeLoaded):
+    """Room for 32 of the 300 positions at first."""
+
+    program = Program((Buffer("k", 32, "state", 320),), {}, context=CONTEXT)
+
+
+@pytest.fixture(params=[1, 3])
+def growing(request: pytest.FixtureRequest, device: FakeDevice) -> Engine:
+    device.room = 32
+    return Engine(device, Growing(), context=CONTEXT, chunk=CHUNK, vocab_size=VOCAB, ahead=request.param)
+
+
+async def test_the_cache_doubles_before_a_step_needs_it(growing: Engine, device: FakeDevice) -> None:
+    """The device objects to a step that has no room."""
+    rooms = []
+    async for _ in growing.generate(PROMPT):
+        rooms += [device.room] * (device.room not in rooms)
+    assert rooms == [32, 64, 128, 256, 320]  # whole pages
+
+
+async def test_a_long_prompt_gets_its_room_at_once(growing: Engine, device: FakeDevice) -> None:
+    prompt = [i % VOCAB for i in range(200)]
+    assert await tokens(growing, prompt, 3) == continuation(prompt, 3)
+    assert device.room == 256
+
+
+async def test_a_cache_that_cannot_grow_says_so_and_keeps_what_it_has(growing: Engine, device: FakeDevice) -> None:
+    device.most = 64
+    got: list[int] = []
+    with pytest.raises(OutOfMemory, match=r"memory for 128 positions and has it for 64.*context=64") as caught:
+        async for token in growing.generate(PROMPT):
+            got.append(token)
+    assert got == continuation(PROMPT, len(got)) and caught.value.sizes == {"k": 128}
+    device.room, cached = 64, growing.cached_tokens  # what there really is
+    assert cached >= 60
+    with pytest.raises(OutOfMemory):
+        await tokens(growing, [*PROMPT, *got, *range(20)], 2)
+    device.room = 64
+    assert growing.cached_tokens == cached and device.in_flight == 0
+    device.prefilled.clear()
+    assert await tokens(growing, [*PROMPT, *got[:40]], 5) == continuation([*PROMPT, *got[:40]], 5)
+    assert device.prefilled == []
 
 
 async def test_timing_tells_reading_from_writing(engine: Engine) -> None:

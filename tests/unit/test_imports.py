@@ -20,7 +20,7 @@ RANKS = [
     ["ops"],
     ["weights"],
     ["models."],
-    ["program", "synthetic", "describe"],
+    ["program", "pace", "synthetic", "describe"],
     ["engine"],
     ["device.", "host."],
     ["lab"],

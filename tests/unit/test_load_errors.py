@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,12 +20,14 @@ from webllm.checkpoint.gguf import read_gguf
 from webllm.errors import (
     BadModel,
     Closed,
+    DeviceLost,
     ModelNotFound,
     NoAdapter,
     NotAModel,
     OutOfMemory,
     RequestError,
     ShaderError,
+    SoftwareAdapterWarning,
     Truncated,
     Unsupported,
 )
@@ -59,8 +62,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     seen = Watched()
     open_device, open_source = native.open_device, native.open_source
 
-    async def watched_device(adapter: str | None = None) -> Any:
-        device: Any = await open_device(adapter)
+    async def watched_device(*args: Any) -> Any:
+        device: Any = await open_device(*args)
         seen.devices.append(device)
         watch_buffers(device._device, seen)
         return device
@@ -297,8 +300,8 @@ def small_bindings(monkeypatch: pytest.MonkeyPatch, watched: Watched) -> Iterato
     """Every device says that it binds at most five million bytes."""
     open_device = native.open_device
 
-    async def small(adapter: str | None = None) -> Any:
-        device: Any = await open_device(adapter)
+    async def small(*args: Any) -> Any:
+        device: Any = await open_device(*args)
         device.limits = {**device.limits, "maxStorageBufferBindingSize": 5_000_000}
         return device
 
@@ -307,16 +310,21 @@ def small_bindings(monkeypatch: pytest.MonkeyPatch, watched: Watched) -> Iterato
 
 
 @pytest.mark.usefixtures("small_bindings")
-async def test_a_context_that_is_too_large_for_the_gpu_says_so_and_frees_everything(
+async def test_a_context_that_is_too_large_for_the_gpu_is_refused_before_anything_is_allocated(
     watched: Watched, where: Path
 ) -> None:
-    """60,000 positions of two heads of 24 halves."""
+    """60,000 positions of two heads of 24 halves, though the cache starts with 512.
+
+    52,064 positions are 1627 pages of 3072 bytes. One page more is over the limit.
+    """
     path = write_gguf(random_model(Shape(layers=1, context=60_000)), where)
     with pytest.raises(
-        OutOfMemory, match=r"k\.0 needs 5,760,000 bytes and .* binds at most 5,000,000; .* smaller context"
-    ):
+        OutOfMemory, match=r"k\.0 needs 5,760,000 bytes and .* binds at most 5,000,000; .* context=52064 or less fits"
+    ) as caught:
         await webllm.load(path, context=60_000)
-    assert watched.made and watched.nothing_is_left()
+    assert caught.value.sizes == {"k.0": 5_760_000, "limit": 5_000_000}
+    assert "k.0" not in {buffer.label for buffer in watched.made} and watched.nothing_is_left()
+    await (await webllm.load(path, context=52_064)).close()
 
 
 async def test_a_kernel_that_does_not_compile_is_shown_and_everything_freed(
@@ -333,6 +341,7 @@ async def test_a_kernel_that_does_not_compile_is_shown_and_everything_freed(
     with pytest.raises(ShaderError, match=r"(?s)kernel 'embed .*line \d+: fn f\(\) \{ x \+ ; \}") as caught:
         await webllm.load(good)
     assert watched.devices[0].info.name in str(caught.value)
+    assert (caught.value.kernel or "").startswith("embed ") and (caught.value.line or 0) > 20
     assert watched.nothing_is_left()
 
 
@@ -352,8 +361,8 @@ def real_gpu(monkeypatch: pytest.MonkeyPatch, watched: Watched) -> None:
     """The device passes for a real GPU: long chunks, and several steps in flight."""
     open_device = native.open_device
 
-    async def real(adapter: str | None = None) -> Any:
-        device: Any = await open_device(adapter)
+    async def real(*args: Any) -> Any:
+        device: Any = await open_device(*args)
         device.info = replace(device.info, software=False)
         return device
 
@@ -399,3 +408,92 @@ async def test_steps_in_flight_give_the_same_tokens(good: Path, model: Model) ->
         got = [i async for i in llm.generate([9, 8, 7], max_tokens=70)]
     logits = forward(model, [9, 8, 7, *got[:-1]])
     assert got == logits.argmax(1)[2:].tolist()
+
+
+async def test_after_a_lost_gpu_every_call_says_reload_and_reload_brings_the_model_back(
+    watched: Watched, good: Path
+) -> None:
+    """What was held before goes on: the engine is the one that chats have."""
+    llm = await webllm.load(good)
+    held, wanted = llm.engine, [i async for i in llm.generate([3, 1, 200, 7], max_tokens=9)]
+    watched.devices[0]._device.destroy()
+    for _ in range(2):
+        with pytest.raises(DeviceLost, match=r"went away .* await llm\.reload\(\)"):
+            await llm.logits([3, 1])
+    with pytest.raises(DeviceLost):
+        [i async for i in llm.generate([3, 1, 200, 7], max_tokens=9)]
+    await llm.reload()
+    assert llm.engine is held and held.cached_tokens == 0
+    assert [i async for i in llm.generate([3, 1, 200, 7], max_tokens=9)] == wanted
+    await llm.close()
+    assert watched.nothing_is_left()
+
+
+async def test_a_gpu_that_goes_away_under_an_answer_ends_it_by_name(watched: Watched, good: Path) -> None:
+    async with await webllm.load(good) as llm:
+        with pytest.raises(DeviceLost, match="reload"):
+            async for _ in llm.generate([1, 2], max_tokens=50):
+                watched.devices[0]._device.destroy()
+    assert watched.nothing_is_left()
+
+
+async def test_a_reload_ends_the_answer_that_runs(watched: Watched, good: Path) -> None:
+    """It then has the device for itself; a waiting request gets the new one."""
+    async with await webllm.load(good) as llm:
+        got = []
+
+        async def read(count: int) -> None:
+            async for token in llm.generate([1, 2], max_tokens=count):
+                got.append(token)
+
+        reader = asyncio.create_task(read(100))
+        while not got:
+            await asyncio.sleep(0)
+        await llm.reload()
+        await reader
+        assert 1 <= len(got) < 100
+        await read(100 - len(got))
+    assert len(watched.devices) == 2 and watched.nothing_is_left()
+
+
+async def test_what_loading_took_is_told_part_by_part(good: Path) -> None:
+    async with await webllm.load(good) as llm:
+        parts = llm.stats()["load"]
+    steps = {"source", "header", "device", "selftest", "program"}
+    steps |= {"link", "buffers", "pipelines", "weights", "bindings"}
+    assert parts.keys() == steps and 0 < sum(parts.values()) <= llm.load_s
+
+
+async def test_the_memory_that_loading_takes_is_told_first(good: Path) -> None:
+    """The model's context is 128: its cache has room at once and never grows."""
+    told: list[dict[str, Any]] = []
+    async with await webllm.load(good, on_progress=told.append) as llm:
+        held = llm.stats()["gpu_bytes"]
+    assert [event["phase"] for event in told[:2]] == ["memory", "weights"]
+    assert {"phase", "loaded", "total", "tensors", "seconds"} <= told[0].keys()
+    assert (told[0]["loaded"], told[0]["total"], told[0]["at_full_context"]) == (0, held, held)
+
+
+async def test_an_unknown_power_preference_is_refused(watched: Watched, good: Path) -> None:
+    with pytest.raises(RequestError, match="high-performance, low-power, got 'fast'"):
+        await webllm.load(good, power_preference="fast")
+    assert watched.nothing_is_left()
+
+
+async def test_a_software_adapter_is_announced_once_unless_it_was_asked_for(
+    good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = await native.open_device()
+    name, software = opened.info.name, opened.info.software
+    opened.close()
+    if not software:
+        pytest.skip("this machine has a GPU")
+    native._warn_of_software.cache_clear()
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always", SoftwareAdapterWarning)
+        await (await webllm.load(good, adapter=name)).close()
+        assert not seen
+        for _ in range(2):
+            await (await webllm.load(good)).close()
+    assert [warning.category for warning in seen] == [SoftwareAdapterWarning]
+    assert "webllm doctor" in str(seen[0].message) and name in str(seen[0].message)

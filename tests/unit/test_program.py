@@ -17,7 +17,17 @@ from webllm.errors import BadModel, RequestError, Unsupported
 from webllm.kernels import module
 from webllm.ops import RING, Limits
 from webllm.plan import PIECE_BYTES, Plan, Program
-from webllm.program import CHUNK, Settings, build, context_size, rope_table, step_bytes
+from webllm.program import (
+    CHUNK,
+    Settings,
+    build,
+    cache_sizes,
+    context_size,
+    first_room,
+    largest_context,
+    rope_table,
+    step_bytes,
+)
 from webllm.synthetic import checkpoint_from_config
 
 BENCH = Path(__file__).parents[1] / "bench"
@@ -98,11 +108,15 @@ def test_every_weight_buffer_is_written_by_an_upload(program: Program) -> None:
 
 
 def test_the_cache_is_two_buffers_a_layer_of_halves(smollm2: tuple[Checkpoint, Program]) -> None:
-    """4096 positions of 3 heads of 64 numbers of 2 bytes. Logits, tokens, step records and five of sampling beside."""
-    sizes = {buffer.name: buffer.size for buffer in smollm2[1].buffers if buffer.kind == "state"}
+    """Positions of 3 heads of 64 numbers of 2 bytes, 512 at first and up to 4096.
+
+    Logits, tokens, step records and five of sampling beside.
+    """
+    sizes = {buffer.name: (buffer.size, buffer.most) for buffer in smollm2[1].buffers if buffer.kind == "state"}
     cache = {name: size for name, size in sizes.items() if name[:2] in ("k.", "v.")}
-    assert len(cache) == 60 and set(cache.values()) == {4096 * 3 * 64 * 2}
-    assert (sizes["logits"], sizes["result"], sizes["step"]) == (4 * 49152, 4 * RING, 16 + 16 * CHUNK)
+    assert len(cache) == 60 and set(cache.values()) == {(512 * 3 * 64 * 2, 4096 * 3 * 64 * 2)}
+    others = tuple(sizes[name][0] for name in ("logits", "result", "step"))
+    assert others == (4 * 49152, 4 * RING, 16 + 16 * CHUNK)
     assert len(sizes) == 63 + 5
 
 
@@ -326,3 +340,13 @@ def test_a_tensor_knows_its_bytes_and_an_upload_takes_them_all() -> None:
     tensor: TensorInfo = tiny().tensors["model.layers.0.mlp.down_proj.weight"]
     upload = next(u for u in built(tiny()).uploads if u.nbytes == tensor.nbytes and u.rows == 72 and u.row_bytes == 688)
     assert upload.nbytes == 72 * 172 * 4
+
+
+def test_a_cache_grows_by_whole_pages_up_to_the_context() -> None:
+    """Of 32 positions of two heads of 24 halves: 3072 bytes. A context of 1000 takes 32 of them."""
+    program = built(tiny(), context=1000)
+    sizes = [cache_sizes(program, positions) for positions in (1, 513, 1000, 5000)]
+    assert [one["k.0"] // 3072 for one in sizes] == [1, 17, 32, 32]
+    assert all(one.keys() == {b.name for b in program.buffers if b.name[:2] in ("k.", "v.")} for one in sizes)
+    assert largest_context(program, 3072 * 10 + 3071) == 320
+    assert [first_room(built(tiny(), context=c, room=64)) for c in (50, 64, 1000)] == [50, 64, 64]

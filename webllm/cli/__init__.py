@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import Annotated, NoReturn
@@ -16,8 +17,8 @@ import typer
 
 from webllm import __version__
 from webllm.cli import bench, chat, doctor, files, generate, page, plan, text
-from webllm.cli.output import fail
-from webllm.errors import WebLLMError
+from webllm.cli.output import fail, note
+from webllm.errors import SoftwareAdapterWarning, WebLLMError
 
 __all__ = ["app", "main"]
 
@@ -68,7 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-    sys.exit(_run(arguments, as_json="--json" in arguments))
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", SoftwareAdapterWarning)
+        warnings.showwarning = _show_warning
+        status = _run(arguments, as_json="--json" in arguments)
+    sys.exit(status)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    note(f"webllm: {message}")
 
 
 def _run(arguments: Sequence[str], as_json: bool) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from webllm.cli.opening import open_checkpoint
-from webllm.cli.options import Adapter, Context, Exact, Json, Kv, Quant, numbers
+from webllm.cli.options import Adapter, Context, Exact, Json, Kv, PowerPreference, Quant, numbers
 from webllm.cli.output import emit, note
 from webllm.cli.running import run
 
@@ -30,6 +30,7 @@ def bench(
     context: Context = None,
     kv: Kv = "f16",
     adapter: Adapter = None,
+    power_preference: PowerPreference = None,
     exact: Exact = False,
     as_json: Json = False,
 ) -> None:
@@ -40,15 +41,16 @@ def bench(
         raise typer.BadParameter("give one of MODEL and --config")
     lengths, contexts = numbers(prompt_tokens, "--prompt-tokens"), numbers(at_context, "--at-context")
     request = Request(lengths, decode_tokens, contexts, repeats, kv, context or 0, exact)
-    result = {"exact": exact, **run(_bench(model or str(config), quant, request, adapter))}
+    device = (adapter, power_preference)
+    result = {"exact": exact, **run(_bench(model or str(config), quant, request, device))}
     emit(result, as_json, _bench_text(result))
 
 
-async def _bench(model: str, quant: str, request: Request, adapter: str | None) -> dict[str, Any]:
+async def _bench(model: str, quant: str, request: Request, which: tuple[str | None, str | None]) -> dict[str, Any]:
     from webllm import bench, host
 
     async with open_checkpoint(model, quant) as checkpoint:
-        device = await host.current().open_device(adapter)
+        device = await host.current().open_device(*which)
         random = not checkpoint.sources
         try:
             result = await bench.run(device, checkpoint, request, random=random, note=note)

@@ -7,37 +7,40 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from webllm.cli.options import Adapter, Json
+from webllm.cli.options import Adapter, Json, PowerPreference
 from webllm.cli.output import emit, note
 from webllm.cli.running import run
 
 if TYPE_CHECKING:
     from webllm.device import Device
+    from webllm.device.adapters import Adapter as FoundAdapter
 
 
-def doctor(adapter: Adapter = None, as_json: Json = False) -> int:
-    """Show the GPU that would be used, and test every kernel on it, in every variant that it can run.
+def doctor(adapter: Adapter = None, power_preference: PowerPreference = None, as_json: Json = False) -> int:
+    """Show the GPUs, and test every kernel on the one that would be used, in every variant that it can run.
 
     Exit status 1 if a kernel is wrong.
     """
-    result = run(_doctor(adapter))
+    result = run(_doctor(adapter, power_preference))
     emit(result, as_json, _doctor_text(result))
     return 0 if all(kernel["ok"] for kernel in result["kernels"]) else 1
 
 
-async def _doctor(adapter: str | None) -> dict[str, Any]:
+async def _doctor(adapter: str | None, power_preference: str | None) -> dict[str, Any]:
     from webllm import host
+    from webllm.device.native import list_adapters
 
-    device = await host.current().open_device(adapter)
+    device = await host.current().open_device(adapter, power_preference)
     try:
-        adapters, kernels = [_adapter(device)], await _kernels(device)
+        others = (other for other in list_adapters(power_preference) if other.info != device.info)
+        adapters, kernels = [_adapter(device), *map(_adapter, others)], await _kernels(device)
     finally:
         device.close()
     versions = {name: version(name) for name in ("wgpu", "tokenizers", "numpy")}
     return {"adapters": adapters, "kernels": kernels, "versions": versions}
 
 
-def _adapter(device: Device) -> dict[str, Any]:
+def _adapter(device: Device | FoundAdapter) -> dict[str, Any]:
     info = device.info
     return {
         "name": info.name,
@@ -65,7 +68,8 @@ async def _kernels(device: Device) -> list[dict[str, Any]]:
 
 def _doctor_text(result: Mapping[str, Any]) -> str:
     lines = []
-    for one in result["adapters"]:
+    for number, one in enumerate(result["adapters"]):
+        lines += ["not used:"] if number == 1 else []
         kind = ", a CPU that plays GPU: correct, and slow" if one["software"] else ""
         lines += [f"{one['name']} ({one['backend']}{kind})", f"  driver: {one['driver'] or 'unknown'}"]
         lines.append(f"  features: {', '.join(one['features']) or 'none'}")

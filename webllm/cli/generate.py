@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from webllm.cli.options import Adapter, Context, Exact, Ids, IdsFile, Json, Kv, MaxTokens, Model, read_ids
+from webllm.cli.options import (
+    Adapter,
+    Context,
+    Exact,
+    Ids,
+    IdsFile,
+    Json,
+    Kv,
+    MaxTokens,
+    Model,
+    PowerPreference,
+    read_ids,
+)
 from webllm.cli.output import emit, speed, write
 from webllm.cli.running import LoadOptions, loaded, on_ctrl_c, raise_interrupt, result_of, run
 
@@ -27,11 +39,12 @@ def generate(
     context: Context = None,
     kv: Kv = "f16",
     adapter: Adapter = None,
+    power_preference: PowerPreference = None,
     exact: Exact = False,
     as_json: Json = False,
 ) -> None:
     """Continue token ids with the likeliest ones, up to and including a stop token."""
-    options = LoadOptions(model, context, kv, adapter, exact)
+    options = LoadOptions(model, context, kv, adapter, power_preference, exact)
     run(_generate(options, read_ids(ids, ids_file), max_tokens, ignore_eos, as_json))
 
 

@@ -20,6 +20,10 @@ Context = Annotated[
 ]
 Kv = Annotated[Literal["f16", "f32"], typer.Option(help="Numbers of the KV cache.")]
 Adapter = Annotated[str | None, typer.Option(metavar="SUBSTRING", help="Part of the name of the GPU to use.")]
+PowerPreference = Annotated[
+    Literal["high-performance", "low-power"] | None,
+    typer.Option(help="Which GPU, where there are several.", show_default="high-performance"),
+]
 Exact = Annotated[bool, typer.Option("--exact", help="Forbid approximate kernels (int8 or f16 activations).")]
 MaxTokens = Annotated[
     int | None,

@@ -68,6 +68,8 @@ def progress() -> Iterator[Progress | None]:
 
         def show(event: dict[str, Any]) -> None:
             phase = event["phase"]
+            if phase == "memory":  # told before there is anything to draw
+                return
             if phase not in tasks:
                 tasks[phase] = bars.add_task(phase, total=event["total"])
             bars.update(tasks[phase], completed=event["loaded"])

@@ -70,5 +70,7 @@ def _plan_text(result: Mapping[str, Any]) -> str:
         counts = f"{one['dispatches']} dispatches, {one['dispatches_per_layer']} a layer"
         lines.append(f"{name}: {counts}, reads {megabytes(one['bytes_read'])} of weights")
         lines += [f"  {count:5}  {kernel}" for kernel, count in one["kernels"].items()]
-    parts = (f"  {name:8} {megabytes(size):>12}" for name, size in result["memory"].items())
-    return "\n".join([*lines, f"memory, with a context of {result['context']}:", *parts])
+    for when, memory in (("at first", "memory_at_first"), (f"with a full context of {result['context']}", "memory")):
+        lines.append(f"memory {when}:")
+        lines += [f"  {name:8} {megabytes(size):>12}" for name, size in result[memory].items()]
+    return "\n".join(lines)

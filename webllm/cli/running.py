@@ -26,6 +26,7 @@ class LoadOptions:
     context: int | None
     kv: str
     adapter: str | None
+    power_preference: str | None
     exact: bool
 
 
@@ -73,6 +74,7 @@ async def loaded(options: LoadOptions) -> AsyncIterator[LLM]:
             kv=options.kv,
             exact=options.exact,
             adapter=options.adapter,
+            power_preference=options.power_preference,
             on_progress=on_progress,
         )
     async with llm:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,10 +25,27 @@ class AdapterInfo:
     driver: str = ""
 
 
+class Seconds(dict[str, float]):
+    """How long each part of a piece of work took, by name."""
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        """Add what the block takes to a part."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self[part] = self.get(part, 0.0) + time.perf_counter() - started
+
+
 class Loaded(Protocol):
-    """A program whose buffers are on the GPU and whose pipelines and bind groups are built."""
+    """A program whose buffers are on the GPU and whose pipelines and bind groups are built.
+
+    seconds: what the parts of loading took, by name.
+    """
 
     program: Program
+    seconds: Seconds
 
 
 class Device(Protocol):
@@ -44,7 +63,8 @@ class Device(Protocol):
     async def load(self, program: Program, sources: Sequence[Source], on_progress: Progress | None = None) -> Loaded:
         """Make buffers, compile kernels, stream the uploads through the import kernels, write constants.
 
-        Raises `OutOfMemory`, `ShaderError`, `DeviceLost`, or what a source raises; then nothing stays allocated.
+        Raises `OutOfMemory` where a buffer, grown to its most, is over the device's limits, before any work;
+        `OutOfMemory`, `ShaderError`, `DeviceLost`, or what a source raises; then nothing stays allocated.
         """
         ...
 
@@ -63,6 +83,14 @@ class Device(Protocol):
 
     async def read(self, loaded: Any, name: str, size: int, offset: int = 0) -> bytes:
         """Copy bytes of a buffer back. size and offset are multiples of 4."""
+        ...
+
+    async def grow(self, loaded: Any, sizes: Mapping[str, int]) -> None:
+        """Give buffers, by name, so many bytes; what is in them stays. One that is as large already is left alone.
+
+        Steps in flight end with the old buffer, steps submitted later use the new one. The buffers grow one
+        after another. Raises `OutOfMemory`; then those that did not grow are as they were.
+        """
         ...
 
     def unload(self, loaded: Any) -> None:

@@ -16,7 +16,8 @@ from pyodide.ffi import JsException, create_proxy, to_js
 
 from webllm import errors
 from webllm.checkpoint import Source
-from webllm.device import AdapterInfo, Progress
+from webllm.device import AdapterInfo, Progress, Seconds
+from webllm.device.fit import check_fit
 from webllm.errors import Closed, DeviceError, WebLLMError
 from webllm.link import link
 from webllm.plan import Program
@@ -28,6 +29,7 @@ class BrowserLoaded:
 
     program: Program
     id: int | None
+    seconds: Seconds
 
 
 class BrowserDevice:
@@ -48,10 +50,15 @@ class BrowserDevice:
         self, program: Program, sources: Sequence[Source], on_progress: Progress | None = None
     ) -> BrowserLoaded:
         """See `Device.load`. The sources must come from `webllm.host.browser`."""
-        linked = json.dumps(vars(link(program)), separators=(",", ":"))
+        seconds = Seconds()
+        with seconds.of("link"):
+            linked = link(program)
+            check_fit(program, linked, self.limits, self.info.name)
+            text = json.dumps(vars(linked), separators=(",", ":"))
         files = to_js([source.js for source in sources])  # type: ignore[attr-defined]
         with bridge_errors(), _reporter(on_progress) as report:
-            loaded = BrowserLoaded(program, await self._bridge.load(linked, files, report))
+            loaded = BrowserLoaded(program, await self._bridge.load(text, files, report), seconds)
+            seconds.update(self._bridge.seconds(loaded.id).to_py())
         for name, data in program.constants.items():
             self.write(loaded, name, data)
         return loaded
@@ -73,6 +80,12 @@ class BrowserDevice:
         with bridge_errors():
             return await _Bytes(self._bridge.read(_live(loaded), loaded.program.index(name), size, offset))
 
+    async def grow(self, loaded: BrowserLoaded, sizes: Mapping[str, int]) -> None:
+        """See `Device.grow`."""
+        numbered = [[loaded.program.index(name), size] for name, size in sizes.items()]
+        with bridge_errors():
+            await self._bridge.grow(_live(loaded), to_js(numbered))
+
     def unload(self, loaded: BrowserLoaded) -> None:
         """See `Device.unload`."""
         if loaded.id is not None:
@@ -84,13 +97,13 @@ class BrowserDevice:
         self._bridge.close()
 
 
-async def open_browser_device(adapter: str | None = None) -> BrowserDevice:
-    """The GPU that the browser gives. adapter: part of the name it must have.
+async def open_browser_device(adapter: str | None = None, power_preference: str | None = None) -> BrowserDevice:
+    """The GPU that the browser gives. adapter: part of the name it must have. power_preference: WebGPU's own.
 
     Raises `NoAdapter` where there is no WebGPU, no GPU, or another one.
     """
     with bridge_errors():
-        return BrowserDevice(await js.webllmHost.openDevice(adapter or ""))
+        return BrowserDevice(await js.webllmHost.openDevice(adapter or "", power_preference or "high-performance"))
 
 
 @contextmanager
@@ -102,7 +115,15 @@ def bridge_errors() -> Iterator[None]:
         kind = getattr(errors, error.name, None)
         if not (isinstance(kind, type) and issubclass(kind, WebLLMError)):
             raise DeviceError(f"{error.name}: {error.message}") from error
+        if issubclass(kind, DeviceError):
+            raise kind(error.message, **_details(error)) from None
         raise kind(error.message) from None
+
+
+def _details(error: JsException) -> dict[str, Any]:
+    """What bridge.js knows beside the message: the fields of `DeviceError`."""
+    known = {name: getattr(error, name, None) for name in ("kernel", "line", "sizes")}
+    return {name: value.to_py() if name == "sizes" else value for name, value in known.items() if value is not None}
 
 
 class _Bytes:

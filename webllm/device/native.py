@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import sys
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import chain
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from webllm.checkpoint import Source
-from webllm.device import AdapterInfo, Progress
-from webllm.errors import Closed, DeviceError, NoAdapter, OutOfMemory, ShaderError
+from webllm.device import Progress, Seconds
+from webllm.device.adapters import Adapter, choose, describe, found, wanted_name, webgpu_features, webgpu_limits
+from webllm.device.faults import device_errors, shader_errors
+from webllm.device.fit import check_fit
+from webllm.errors import Closed, DeviceError, DeviceLost
 from webllm.link import ENABLES, link
 from webllm.plan import Program
 
@@ -31,6 +34,8 @@ _DEFAULT_LIMITS = {
 }
 # naga says `subgroup`, and knows the built-in functions without the directive that Tint wants.
 _WANTED_FEATURES = ("timestamp-query", "shader-f16", "subgroups", "subgroup")
+_COMPILERS = 4  # threads
+_UNFREED = 64 << 20  # bytes that growing may leave to be freed later
 
 
 class Encoded(NamedTuple):
@@ -40,41 +45,45 @@ class Encoded(NamedTuple):
     group: Any
     handles: tuple[Any, Any]
     grid: list[Any]
+    label: str
 
 
 @dataclass
 class NativeLoaded:
-    """A program on the GPU."""
+    """A program on the GPU. seconds: what each part of loading took."""
 
     program: Program
     buffers: list[Any] = field(default_factory=list)
     pipelines: list[Any] = field(default_factory=list)
     plans: dict[str, list[Encoded]] = field(default_factory=dict)
-    results: dict[str, int | None] = field(default_factory=dict)
-    staging: dict[int, list[Any]] = field(default_factory=dict)  # free readback buffers by size
+    linked: dict[str, dict[str, Any]] = field(default_factory=dict)  # the plans as data, to bind grown buffers
+    staging: list[Any] = field(default_factory=list)  # readback buffers, free and in flight
+    free: dict[int, list[Any]] = field(default_factory=dict)  # those that are free, by size
+    seconds: Seconds = field(default_factory=Seconds)
 
     @property
     def gpu_bytes(self) -> int:
-        """GPU bytes held."""
-        held = [*self.buffers, *(b for free in self.staging.values() for b in free)]
-        return sum(buffer.size for buffer in held if buffer is not None)
+        """GPU bytes held, buffers for readback included."""
+        return sum(buffer.size for buffer in [*self.buffers, *self.staging] if buffer is not None)
 
 
 class NativeDevice:
     """A `Device` on wgpu-py, or on anything with its interface (tests use Dawn through `wgpudawn`).
 
-    default_limits: ask for nothing beyond what every WebGPU device has.
+    adapter: part of its name or backend. power_preference: "high-performance" (the default) or "low-power",
+    where there are several GPUs. default_limits: ask for nothing beyond what every WebGPU device has.
     """
 
     def __init__(
-        self, adapter: str | None = None, *, api: ModuleType | None = None, default_limits: bool = False
+        self,
+        adapter: str | None = None,
+        power_preference: str | None = None,
+        *,
+        api: ModuleType | None = None,
+        default_limits: bool = False,
     ) -> None:
-        if api is None:
-            import wgpu
-
-            api = wgpu
-        self._api = api
-        chosen = _choose(api, adapter)
+        self._api = api = api or _wgpu()
+        chosen = choose(api, wanted_name(adapter), power_preference)
         # Named one by one: wgpu-py asks for all that the adapter has where a limit is not mentioned.
         limits = (
             _DEFAULT_LIMITS if default_limits else {k: chosen.limits[k] for k in _DEFAULT_LIMITS if k in chosen.limits}
@@ -82,11 +91,12 @@ class NativeDevice:
         features = [] if default_limits else [f for f in _WANTED_FEATURES if f in chosen.features]
         self._device = chosen.request_device_sync(required_limits=limits, required_features=features)
         self._queue = self._device.queue
-        self.info = _describe(chosen)
-        self.features = frozenset(_webgpu_feature(f) for f in self._device.features)
+        self.info = describe(chosen)
+        self.features = webgpu_features(self._device.features)
         self._enables = {f: directive for f, directive in ENABLES.items() if f in self._device.features}
-        self.limits: Mapping[str, int] = {_camel(name): value for name, value in self._device.limits.items()}
+        self.limits: Mapping[str, int] = webgpu_limits(self._device.limits)
         self._loaded: list[NativeLoaded] = []
+        self._lost: str | None = None  # what every call says once the GPU is gone
 
     @property
     def gpu_bytes(self) -> int:
@@ -100,7 +110,7 @@ class NativeDevice:
         loaded = NativeLoaded(program)
         self._loaded.append(loaded)
         try:
-            with _device_errors(f"loading {len(program.buffers)} buffers"):
+            with self._errors(f"loading {len(program.buffers)} buffers"):
                 await self._load(loaded, sources, on_progress or (lambda _: None))
         except BaseException:
             self.unload(loaded)
@@ -108,40 +118,51 @@ class NativeDevice:
         return loaded
 
     async def _load(self, loaded: NativeLoaded, sources: Sequence[Source], on_progress: Progress) -> None:
-        program = loaded.program
-        linked = link(program, self._enables)
-        self._make_buffers(loaded)
-        self._make_pipelines(loaded, linked.modules, linked.pipelines)
-        await self._stream(loaded, linked.uploads, sources, on_progress)
-        for name, data in program.constants.items():
-            self.write(loaded, name, data)
-        for name, plan in linked.plans.items():
-            loaded.plans[name] = [self._bind(loaded, dispatch) for dispatch in plan["dispatches"]]
-            loaded.results[name] = plan["result"]
+        program, seconds = loaded.program, loaded.seconds
+        with seconds.of("link"):
+            linked = link(program, self._enables)
+        check_fit(program, linked, self.limits, self.info.name)
+        with seconds.of("buffers"):
+            for buffer in program.buffers:
+                loaded.buffers.append(self._make_buffer(buffer.name, buffer.size))
+        with seconds.of("pipelines"):
+            self._make_pipelines(loaded, linked.modules, linked.pipelines)
+        with seconds.of("weights"):
+            await self._stream(loaded, linked.uploads, sources, on_progress)
+            for name, data in program.constants.items():
+                self.write(loaded, name, data)
+            if program.uploads:
+                self._finish(loaded)
+        with seconds.of("bindings"):
+            loaded.linked = linked.plans
+            for name, plan in linked.plans.items():
+                loaded.plans[name] = [self._bind(loaded, dispatch) for dispatch in plan["dispatches"]]
         for i, buffer in enumerate(program.buffers):
             if buffer.kind == "staging":
                 loaded.buffers[i].destroy()
                 loaded.buffers[i] = None
 
-    def _make_buffers(self, loaded: NativeLoaded) -> None:
-        most = self.limits["maxStorageBufferBindingSize"]
-        usage = self._api.BufferUsage.STORAGE | self._api.BufferUsage.COPY_DST | self._api.BufferUsage.COPY_SRC
-        for buffer in loaded.program.buffers:
-            if buffer.size > most:
-                raise OutOfMemory(
-                    f"{buffer.name} needs {buffer.size:,} bytes and {self.info.name} binds at most {most:,}; "
-                    "load with a smaller context, or use a device with a larger limit"
-                )
-            loaded.buffers.append(self._device.create_buffer(size=buffer.size, usage=usage, label=buffer.name))
+    def _make_buffer(self, name: str, size: int) -> Any:
+        usage = self._api.BufferUsage
+        with self._errors("allocating", {name: size}):
+            return self._device.create_buffer(
+                size=size, usage=usage.STORAGE | usage.COPY_DST | usage.COPY_SRC, label=name
+            )
 
     def _make_pipelines(self, loaded: NativeLoaded, modules: list[str], pipelines: list[dict[str, Any]]) -> None:
         compiled: dict[int, Any] = {}
         for pipeline in pipelines:
             number, label = pipeline["module"], pipeline["label"]
-            with _shader_errors(label, modules[number], self.info.name):
-                if number not in compiled:
+            if number not in compiled:
+                with shader_errors(label, modules[number], self.info.name):
                     compiled[number] = self._device.create_shader_module(code=modules[number], label=label)
-                loaded.pipelines.append(self._make_pipeline(pipeline, compiled[number]))
+
+        def make(pipeline: dict[str, Any]) -> Any:
+            with shader_errors(pipeline["label"], modules[pipeline["module"]], self.info.name):
+                return self._make_pipeline(pipeline, compiled[pipeline["module"]])
+
+        with ThreadPoolExecutor(_COMPILERS) as threads:
+            loaded.pipelines = list(threads.map(make, pipelines))
 
     def _make_pipeline(self, pipeline: dict[str, Any], module: Any) -> Any:
         kinds = {"read": "read-only-storage", "read_write": "storage"}
@@ -159,8 +180,10 @@ class NativeDevice:
     def _bind(self, loaded: NativeLoaded, dispatch: dict[str, Any]) -> Encoded:
         pipeline = loaded.pipelines[dispatch["pipeline"]]
         entries = [{"binding": n, "resource": {"buffer": loaded.buffers[b]}} for n, b in dispatch["buffers"]]
-        group = self._device.create_bind_group(layout=pipeline.get_bind_group_layout(0), entries=entries)
-        return Encoded(pipeline, group, (pipeline._internal, group._internal), dispatch["grid"])
+        sizes = {loaded.program.buffers[b].name: loaded.buffers[b].size for _, b in dispatch["buffers"]}
+        with self._errors("binding its buffers", sizes, pipeline.label):
+            group = self._device.create_bind_group(layout=pipeline.get_bind_group_layout(0), entries=entries)
+        return Encoded(pipeline, group, (pipeline._internal, group._internal), dispatch["grid"], pipeline.label)
 
     async def _stream(
         self, loaded: NativeLoaded, uploads: list[dict[str, Any]], sources: Sequence[Source], on_progress: Progress
@@ -210,62 +233,144 @@ class NativeDevice:
 
     def write(self, loaded: NativeLoaded, name: str, data: bytes, offset: int = 0) -> None:
         """See `Device.write`."""
-        self._queue.write_buffer(self._buffer(loaded, name), offset, data)
+        buffer = self._range(loaded, name, len(data), offset)
+        with self._errors(f"writing to {name}"):
+            self._queue.write_buffer(buffer, offset, data)
 
     def submit(
         self, loaded: NativeLoaded, plans: Sequence[str], rows: int, length: int, steps: int = 1
     ) -> Awaitable[bytes]:
         """See `Device.submit`."""
-        if not loaded.buffers:
-            raise Closed("the model was closed; load it again")
-        with _device_errors(" and ".join(plans)):
-            encoder = self._device.create_command_encoder()
-            for step in range(steps):
-                _encode(encoder, chain.from_iterable(loaded.plans[plan] for plan in plans), rows, length + step)
-            result = loaded.results[plans[-1]]
-            staging = None if result is None else self._copy_out(encoder, loaded, result)
-            self._queue.submit([encoder.finish()])
+        self._check(loaded)
+        dispatches = [*chain.from_iterable(loaded.plans[plan] for plan in plans)]
+        try:
+            with self._errors(f"the step {' and '.join(plans)}", {"rows": rows, "length": length}):
+                encoder = self._device.create_command_encoder()
+                for step in range(steps):
+                    _encode(encoder, dispatches, rows, length + step)
+                result = loaded.linked[plans[-1]]["result"]
+                staging = None if result is None else self._copy_out(encoder, loaded, result)
+                self._queue.submit([encoder.finish()])
+        except DeviceError as error:
+            if named := self._too_large(dispatches, rows, length + steps - 1):
+                raise named from error
+            raise
         return self._wait(loaded, staging)
+
+    def _too_large(self, dispatches: list[Encoded], rows: int, length: int) -> DeviceError | None:
+        """The error that names the kernel whose grid is over the limit. Looked for only once a step has failed."""
+        most, values = self.limits["maxComputeWorkgroupsPerDimension"], {"rows": rows, "length": length}
+        for encoded in dispatches:
+            grid = _grid(encoded.grid, values)
+            if max(grid) > most:
+                return DeviceError(
+                    f"kernel {encoded.label!r} wants a grid of {grid} workgroups for {rows} rows and a length of "
+                    f"{length}; {self.info.name} allows {most} each way",
+                    kernel=encoded.label,
+                    sizes={**dict(zip("xyz", grid, strict=True)), "limit": most},
+                )
+        return None
 
     async def read(self, loaded: NativeLoaded, name: str, size: int, offset: int = 0) -> bytes:
         """See `Device.read`."""
-        with _device_errors(f"reading {name}"):
-            return bytes(self._queue.read_buffer(self._buffer(loaded, name), offset, size))
+        buffer = self._range(loaded, name, size, offset)
+        with self._errors(f"reading {name}"):
+            return bytes(self._queue.read_buffer(buffer, offset, size))
 
-    def _buffer(self, loaded: NativeLoaded, name: str) -> Any:
+    async def grow(self, loaded: NativeLoaded, sizes: Mapping[str, int]) -> None:
+        """See `Device.grow`."""
+        unfreed = 0
+        for name, size in sizes.items():
+            old = self._buffer(loaded, name)
+            if size <= old.size:
+                continue
+            new = self._make_buffer(name, size)
+            with self._errors(f"growing {name}", {name: size}):
+                encoder = self._device.create_command_encoder()
+                encoder.copy_buffer_to_buffer(old, 0, new, 0, old.size)
+                self._queue.submit([encoder.finish()])
+            self._rebind(loaded, loaded.program.index(name), new)
+            old.destroy()  # once the steps that use it and the copy are done
+            unfreed += old.size
+            if unfreed > _UNFREED:
+                self._finish(loaded)
+                unfreed = 0
+
+    def _rebind(self, loaded: NativeLoaded, number: int, buffer: Any) -> None:
+        """Put a buffer in another's place, in every dispatch that binds it."""
+        loaded.buffers[number] = buffer
+        for name, plan in loaded.linked.items():
+            for i, dispatch in enumerate(plan["dispatches"]):
+                if any(bound == number for _, bound in dispatch["buffers"]):
+                    loaded.plans[name][i] = self._bind(loaded, dispatch)
+
+    def _finish(self, loaded: NativeLoaded) -> None:
+        """Wait until the queue is empty, so that what was destroyed is freed. wgpu-py's own way is broken in 0.32."""
+        with self._errors("waiting for the queue"):
+            self._queue.read_buffer(next(buffer for buffer in loaded.buffers if buffer), 0, 4)
+
+    def _check(self, loaded: NativeLoaded) -> None:
+        if self._lost:
+            raise DeviceLost(self._lost)
         if not loaded.buffers:
             raise Closed("the model was closed; load it again")
+
+    def _buffer(self, loaded: NativeLoaded, name: str) -> Any:
+        self._check(loaded)
         return loaded.buffers[loaded.program.index(name)]
+
+    def _range(self, loaded: NativeLoaded, name: str, size: int, offset: int) -> Any:
+        """The buffer called `name`, which must have `size` bytes from `offset`."""
+        buffer = self._buffer(loaded, name)
+        if not 0 <= offset <= offset + size <= buffer.size:
+            raise DeviceError(
+                f"{name} has {buffer.size:,} bytes, wanted were {size:,} from {offset:,}",
+                sizes={name: buffer.size, "wanted": size, "offset": offset},
+            )
+        return buffer
 
     def _copy_out(self, encoder: Any, loaded: NativeLoaded, result: int) -> Any:
         size = loaded.program.buffers[result].size
-        free = loaded.staging.setdefault(size, [])
-        usage = self._api.BufferUsage.MAP_READ | self._api.BufferUsage.COPY_DST
-        staging = free.pop() if free else self._device.create_buffer(size=size, usage=usage)
+        free = loaded.free.setdefault(size, [])
+        if not free:
+            usage = self._api.BufferUsage.MAP_READ | self._api.BufferUsage.COPY_DST
+            free.append(self._device.create_buffer(size=size, usage=usage))
+            loaded.staging.append(free[-1])
+        staging = free.pop()
         encoder.copy_buffer_to_buffer(loaded.buffers[result], 0, staging, 0, size)
         return staging
 
     async def _wait(self, loaded: NativeLoaded, staging: Any) -> bytes:
         await asyncio.sleep(0)  # mapping blocks the thread: tasks that would interrupt get their turn here
-        if not loaded.buffers:
-            if staging is not None:
-                staging.destroy()
-            raise Closed("the model was closed while it worked; load it again")
+        self._check(loaded)
         if staging is None:
             return b""
-        with _device_errors("waiting for a step"):
+        with self._errors("waiting for a step"):
             staging.map_sync("READ")
             data = bytes(staging.read_mapped())
             staging.unmap()
-        loaded.staging[staging.size].append(staging)
+        loaded.free[staging.size].append(staging)
         return data
+
+    @contextmanager
+    def _errors(self, doing: str, sizes: Mapping[str, int] | None = None, kernel: str | None = None) -> Iterator[None]:
+        """Raise wgpu's complaints as ours, and remember a lost device."""
+        if self._lost:
+            raise DeviceLost(self._lost)
+        try:
+            with device_errors(doing, sizes, kernel):
+                yield
+        except DeviceLost as error:
+            self._lost = str(error)
+            raise
 
     def unload(self, loaded: NativeLoaded) -> None:
         """See `Device.unload`."""
-        for buffer in [*loaded.buffers, *(b for free in loaded.staging.values() for b in free)]:
+        for buffer in [*loaded.buffers, *loaded.staging]:
             if buffer is not None:
                 buffer.destroy()
-        loaded.buffers, loaded.staging, loaded.plans, loaded.pipelines = [], {}, {}, []
+        loaded.buffers, loaded.staging, loaded.free = [], [], {}
+        loaded.plans, loaded.linked, loaded.pipelines = {}, {}, []
         if loaded in self._loaded:
             self._loaded.remove(loaded)
 
@@ -276,7 +381,16 @@ class NativeDevice:
         self._device.destroy()
 
 
-def _encode(encoder: Any, dispatches: Iterable[Encoded], rows: int, length: int) -> None:
+def list_adapters(power_preference: str | None = None) -> list[Adapter]:
+    """Every GPU that could be opened, the one taken by itself first."""
+    return found(_wgpu(), power_preference)
+
+
+def _wgpu() -> ModuleType:
+    return import_module("wgpu")
+
+
+def _encode(encoder: Any, dispatches: list[Encoded], rows: int, length: int) -> None:
     """One compute pass; sizes that are not numbers get their value here.
 
     Calls the C functions under wgpu-py's methods, which cost several times as much (docs/log.md).
@@ -288,73 +402,16 @@ def _encode(encoder: Any, dispatches: Iterable[Encoded], rows: int, length: int)
     set_pipeline = library.lib.wgpuComputePassEncoderSetPipeline
     set_bind_group = library.lib.wgpuComputePassEncoderSetBindGroup
     dispatch_workgroups = library.lib.wgpuComputePassEncoderDispatchWorkgroups
-    for _, _, (pipeline, group), grid in dispatches:
-        x, y, z = (size if isinstance(size, int) else -(-values[size[0]] // size[1]) for size in grid)
+    for encoded in dispatches:
+        x, y, z = _grid(encoded.grid, values)
         if x and y and z:
+            pipeline, group = encoded.handles
             set_pipeline(handle, pipeline)
             set_bind_group(handle, 0, group, 0, null)
             dispatch_workgroups(handle, x, y, z)
     compute.end()
 
 
-def _choose(api: ModuleType, wanted: str | None) -> Any:
-    """The adapter whose name or backend contains `wanted`; without it a real GPU before a software one."""
-    adapters = [a for a in api.gpu.enumerate_adapters_sync() if a.info["backend_type"] != "OpenGL"]
-    wanted = wanted or os.environ.get("WEBLLM_ADAPTER")
-    fitting = [a for a in adapters if not wanted or wanted.lower() in _title(a).lower()]
-    if not fitting:
-        there = "; ".join(_title(a) for a in adapters) or "none"
-        raise NoAdapter(
-            f"wanted a GPU adapter{f' like {wanted!r}' if wanted else ''}, found: {there}. "
-            "Install a Vulkan, Metal or D3D12 driver (on Debian without a GPU: mesa-vulkan-drivers)"
-        )
-    order = {"DiscreteGPU": 0, "IntegratedGPU": 1, "VirtualGPU": 2, "Unknown": 3, "CPU": 4}
-    return min(fitting, key=lambda a: order.get(a.info["adapter_type"], 3))
-
-
-def _title(adapter: Any) -> str:
-    return f"{adapter.info['device']} ({adapter.info['backend_type']}, {adapter.info['adapter_type']})"
-
-
-def _describe(adapter: Any) -> AdapterInfo:
-    info = adapter.info
-    return AdapterInfo(info["device"], info["backend_type"], info["adapter_type"] == "CPU", info["description"])
-
-
-def _camel(name: str) -> str:
-    return re.sub(r"-(\w)", lambda m: m[1].upper(), name)
-
-
-def _webgpu_feature(name: str) -> str:
-    """The name that WebGPU has for it."""
-    return "subgroups" if name == "subgroup" else name
-
-
-@contextmanager
-def _device_errors(doing: str) -> Iterator[None]:
-    """Turn wgpu's exceptions into ours, with what was being done."""
-    try:
-        yield
-    except Exception as error:
-        kind = type(error).__name__
-        if kind == "GPUOutOfMemoryError":
-            raise OutOfMemory(
-                f"out of GPU memory while {doing}; load with a smaller context or a smaller model"
-            ) from error
-        if kind.startswith("GPU"):
-            raise DeviceError(f"{doing}: {error}") from error
-        raise
-
-
-@contextmanager
-def _shader_errors(label: str, code: str, device: str) -> Iterator[None]:
-    """Turn a compiler's or validator's complaint into one that names the kernel and shows the line."""
-    try:
-        yield
-    except Exception as error:
-        if not type(error).__name__.startswith("GPU"):
-            raise
-        found = re.search(r"wgsl:(\d+):|:(\d+):\d+ error", str(error))
-        number = int(found[1] or found[2]) if found else 0
-        line = f"\nline {number}: {code.splitlines()[number - 1].strip()}" if number else ""
-        raise ShaderError(f"kernel {label!r} does not compile on {device}:{line}\n{error}") from error
+def _grid(sizes: list[Any], values: Mapping[str, int]) -> list[int]:
+    """The workgroups each way of a step with these numbers of rows and positions."""
+    return [size if isinstance(size, int) else -(-values[size[0]] // size[1]) for size in sizes]

@@ -14,8 +14,9 @@ from webllm.device import Device, Progress
 class Host(Protocol):
     """What differs between the two, as functions of a module."""
 
-    async def open_device(self, adapter: str | None = None) -> Device:
-        """A GPU; `adapter` is part of the name it must have. Raises `NoAdapter`."""
+    async def open_device(self, adapter: str | None = None, power_preference: str | None = None) -> Device:
+        """A GPU. adapter: part of the name it must have. power_preference: "high-performance", the default, or
+        "low-power". Raises `NoAdapter`, or `RequestError` for another preference."""
         ...
 
     async def open_source(self, location: Any, on_progress: Progress | None = None) -> Source:

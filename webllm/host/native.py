@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
+from functools import cache
 from pathlib import Path
 
 from webllm.checkpoint import Source
 from webllm.device import Device, Progress
+from webllm.errors import SoftwareAdapterWarning
 from webllm.host.encoder import rust_encoder as encoder
 from webllm.host.files import BytesSource, FileSource, HttpSource
 from webllm.pull import pull
@@ -14,11 +17,26 @@ from webllm.pull import pull
 __all__ = ["encoder", "open_bytes", "open_device", "open_source"]
 
 
-async def open_device(adapter: str | None = None) -> Device:
-    """See `Host.open_device`."""
+async def open_device(adapter: str | None = None, power_preference: str | None = None) -> Device:
+    """See `Host.open_device`. Warns once with `SoftwareAdapterWarning` of a software adapter that nobody named."""
+    from webllm.device.adapters import wanted_name
     from webllm.device.native import NativeDevice
 
-    return NativeDevice(adapter)
+    device = NativeDevice(adapter, power_preference)
+    if device.info.software and not wanted_name(adapter):
+        _warn_of_software(device.info.name)
+    return device
+
+
+@cache  # once a process
+def _warn_of_software(name: str) -> None:
+    warnings.warn(
+        f"no GPU was found, so {name} runs the model on the processor: answers are the same, and slow. Install a "
+        f"Vulkan, Metal or D3D12 driver; `webllm doctor` lists what is there. Where this is meant, adapter={name!r} "
+        "or WEBLLM_ADAPTER says so",
+        SoftwareAdapterWarning,
+        stacklevel=4,
+    )
 
 
 async def open_bytes(data: bytes) -> Source:
