@@ -2,7 +2,7 @@
 // binding 3 x read       array<vec4<f32>> [rows up to 64][COLS / 4]
 // binding 4 y read_write array<f32>       [rows up to 64][STRIDE]
 // grid    ROWS / 64, rows / 64
-// uses    weight no_input bias tile
+// uses    weight no_input bias outer
 // why     Few workgroups: four times the threads of matmul, each with 4 x 4 outputs, and the next unit is loaded while this one is multiplied.
 
 override COLS: u32;
@@ -15,7 +15,7 @@ override ADD: bool = false;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 
 // One unit of 32 columns: [32 columns][64 rows / 4], four rows in a vector; first x, then the weight.
-var<workgroup> tiles: array<TileQuad, 1024>;
+var<workgroup> tiles: array<vec4<f32>, 1024>;
 
 // What a thread brings of a unit: two blocks of four rows and four columns.
 struct Blocks {
@@ -56,14 +56,14 @@ fn load_blocks(group: vec3<u32>, t: u32, unit: u32) -> Blocks {
 
 fn store_blocks(t: u32, blocks: Blocks) {
   let at = (t / 64u) * 512u + ((t / 16u) % 4u) * 64u + t % 16u;
-  tiles[at] = tile_pack(blocks.a[0]);
-  tiles[at + 16u] = tile_pack(blocks.a[1]);
-  tiles[at + 32u] = tile_pack(blocks.a[2]);
-  tiles[at + 48u] = tile_pack(blocks.a[3]);
-  tiles[at + 256u] = tile_pack(blocks.b[0]);
-  tiles[at + 272u] = tile_pack(blocks.b[1]);
-  tiles[at + 288u] = tile_pack(blocks.b[2]);
-  tiles[at + 304u] = tile_pack(blocks.b[3]);
+  tiles[at] = blocks.a[0];
+  tiles[at + 16u] = blocks.a[1];
+  tiles[at + 32u] = blocks.a[2];
+  tiles[at + 48u] = blocks.a[3];
+  tiles[at + 256u] = blocks.b[0];
+  tiles[at + 272u] = blocks.b[1];
+  tiles[at + 288u] = blocks.b[2];
+  tiles[at + 304u] = blocks.b[3];
 }
 
 @compute @workgroup_size(256)
@@ -86,7 +86,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       next = load_blocks(group, t, unit + 1u);
     }
     for (var k = 0u; k < 512u; k += 32u) {
-      sum += tile_outer(tiles[k + ty], tiles[k + 512u + tx]) + tile_outer(tiles[k + 16u + ty], tiles[k + 528u + tx]);
+      sum += outer(tiles[k + ty], tiles[k + 512u + tx]) + outer(tiles[k + 16u + ty], tiles[k + 528u + tx]);
     }
   }
   let row = group.y * 64u + ty * 4u;

@@ -94,13 +94,12 @@ async def doctor(on_note: OnEvent, only: Sequence[str] = ("",)) -> dict[str, Any
     from webllm.selftest.cases import all_cases
 
     device = await host.current().open_device()
-    try:
-        cases = [case for case in all_cases() if any(part in case.name for part in only)]
-        results = await selftest(device, cases, on_note)
-    finally:
-        device.close()
+    adapter, features = asdict(device.info), sorted(device.features)
+    device.close()
+    cases = [case for case in all_cases() if any(part in case.name for part in only)]
+    results = await selftest(host.current().open_device, cases, on_note)
     kernels = [{**asdict(result), "ok": result.ok} for result in results]
-    return {"adapter": asdict(device.info), "features": sorted(device.features), "kernels": kernels}
+    return {"adapter": adapter, "features": features, "kernels": kernels}
 
 
 async def stats(on_event: OnEvent) -> dict[str, Any]:

@@ -17,7 +17,6 @@ PAGE = 32  # positions in a page of the KV cache
 SPLIT = 128  # positions that one workgroup of decode attention takes
 SHORT = 8 * SPLIT  # lengths up to which a plan may merge the splits inside o_proj
 TILE = 64  # rows that one workgroup of the prefill matmul takes
-WIDE_TILE = 128  # and of the one for weights of many rows; scratch is padded to it
 RING = 64  # tokens the result buffer holds before it wraps
 
 
@@ -34,7 +33,6 @@ class Limits:
     threads: int = 256  # of a matvec workgroup
     workgroups: int = 256  # that keep the whole GPU busy
     narrow: int = 2048  # rows of a weight below which matmul has too few workgroups to keep it busy
-    wide: int = 4096  # rows from which it has enough for larger tiles
     subgroups: bool = False
     f16: bool = False
 
@@ -58,7 +56,6 @@ class Limits:
             64 if software else limits["maxComputeInvocationsPerWorkgroup"],
             1 if software else cls.workgroups,
             0 if software else cls.narrow,
-            1 << 30 if software else cls.wide,
             subgroups="subgroups" in features,
             f16="shader-f16" in features and not (software or exact),
         )
@@ -101,7 +98,7 @@ class Recorder:
 
     def empty(self, *shape: int) -> Tensor:
         """Scratch for f32 numbers. In prefill the first dimension is rounded up to whole tiles."""
-        padded = (-(-shape[0] // WIDE_TILE) * WIDE_TILE, *shape[1:]) if self.rows > 1 else shape
+        padded = (-(-shape[0] // TILE) * TILE, *shape[1:]) if self.rows > 1 else shape
         size = 4
         for dim in padded:
             size *= dim
@@ -417,18 +414,19 @@ def _linear(
         if rec.rows == 1:
             _matvec("matvec", x, part.rows, buffers, variants, source, shape)
         else:
-            kernel, tile = _matmul_kernel(part.rows, rec.builder.limits)
-            variants["tile"] = rec.builder.limits.tile
-            rec.dispatch(kernel, buffers, (-(-part.rows // tile), rec.per_row(tile), 1), variants, **shape)
+            _matmul(rec, part.rows, buffers, variants, shape)
     return y
 
 
-def _matmul_kernel(rows: int, limits: Limits) -> tuple[str, int]:
-    """(kernel, rows of its tile) for a weight of so many rows: tiles as large as there are enough of."""
+def _matmul(
+    rec: Recorder, rows: int, buffers: dict[str, Tensor | int], variants: dict[str, str], shape: dict[str, int]
+) -> None:
+    """Record a product of tiles, for a weight of so many rows. Halves do not pay in the narrow kernel."""
+    limits, grid = rec.builder.limits, (-(-rows // TILE), rec.per_row(TILE), 1)
     if rows < limits.narrow:
-        return "matmul_narrow", TILE
-    fits = 2 * WIDE_TILE * 32 * (2 if limits.f16 else 4) <= limits.workgroup_storage
-    return ("matmul_wide", WIDE_TILE) if rows >= limits.wide and fits else ("matmul", TILE)
+        rec.dispatch("matmul_narrow", buffers, grid, variants, **shape)
+    else:
+        rec.dispatch("matmul", buffers, grid, {**variants, "tile": limits.tile}, **shape)
 
 
 def _norm_first(x: Tensor, norm: Norm | None) -> tuple[Tensor, Norm | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from webllm.ops import TILE
 
-BUDGET_S = 0.5  # of a step: a quarter of what watchdogs allow, and soon enough for an interrupt
+BUDGET_S = 1.0  # of a step: half of what watchdogs allow, and soon enough for an interrupt
 
 
 class Pace:

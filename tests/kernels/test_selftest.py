@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import product
 from typing import Any
 
 import pytest
 
+from tests.kernels.conftest import open_native
 from webllm import kernels
 from webllm.errors import KernelWarning
 from webllm.ops import Limits
-from webllm.selftest import cases, limits_of, selftest
+from webllm.selftest import cases, limits_of, optional, selftest, try_case
 from webllm.selftest.cases import Case
 
 CASES = list(cases.all_cases())
@@ -18,7 +20,7 @@ CASES = list(cases.all_cases())
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
 def test_every_variant_of_a_case_is_right(device: Any, case: Case) -> None:
-    results = asyncio.run(selftest(device, [case]))
+    results = [r for feature in (None, *optional(device)) for r in asyncio.run(try_case(device, case, feature))]
     assert results
     assert [result for result in results if not result.ok] == []
 
@@ -38,6 +40,24 @@ def test_a_feature_that_fails_its_test_is_not_used_and_the_user_is_told(
     assert asyncio.run(limits_of(device)).subgroups
 
 
+def test_a_case_that_loses_the_gpu_fails_and_the_others_run_on_a_new_device() -> None:
+    opened: list[Any] = []
+
+    async def open_device() -> Any:
+        opened.append(open_native("wgpu"))
+        return opened[-1]
+
+    def lose(lab: Any, rng: Any) -> Any:
+        opened[-1]._device.destroy()
+        return cases.RMS_NORM.record(lab, rng)
+
+    losing = Case("loses the device", lose, limits={"subgroups": True})
+    results = asyncio.run(selftest(open_device, [losing, cases.MATMUL]))
+    assert {(result.kernel, result.lost) for result in results} >= {("rms_norm", True), ("matmul", False)}
+    assert all(result.ok for result in results if result.kernel == "matmul")
+    assert len(opened) > 1
+
+
 def test_halves_are_used_where_the_gpu_has_them_but_not_if_exact_nor_on_a_cpu(device: Any) -> None:
     assert Limits.of(device.limits, ["shader-f16"]).f16
     assert not Limits.of(device.limits, ["shader-f16"], exact=True).f16
@@ -48,8 +68,9 @@ def test_halves_are_used_where_the_gpu_has_them_but_not_if_exact_nor_on_a_cpu(de
 def test_together_the_cases_run_every_kernel_with_every_choice_of_every_slot(device: Any) -> None:
     """On a device that has all optional features, as lavapipe under naga does."""
     ran: dict[str, set[str]] = {}
-    for result in asyncio.run(selftest(device, CASES)):
-        ran.setdefault(result.kernel, set()).update(result.variants)
+    for feature, case in product((None, *optional(device)), CASES):
+        for result in asyncio.run(try_case(device, case, feature)):
+            ran.setdefault(result.kernel, set()).update(result.variants)
     assert set(ran) == set(kernels.names())
     for name in kernels.names():
         slots = [slot for slot in kernels.header(kernels.read(name)).uses if kernels.choices(slot)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from webllm.cli.options import Adapter, Json, PowerPreference
 from webllm.cli.output import emit, note
 from webllm.cli.running import run
+from webllm.errors import DeviceError
 
 if TYPE_CHECKING:
     from webllm.device import Device
@@ -30,12 +31,14 @@ async def _doctor(adapter: str | None, power_preference: str | None) -> dict[str
     from webllm import host
     from webllm.device.native import list_adapters
 
-    device = await host.current().open_device(adapter, power_preference)
-    try:
-        others = (other for other in list_adapters(power_preference) if other.info != device.info)
-        adapters, kernels = [_adapter(device), *map(_adapter, others)], await _kernels(device)
-    finally:
-        device.close()
+    async def open_device() -> Device:
+        return await host.current().open_device(adapter, power_preference)
+
+    device = await open_device()
+    others = (other for other in list_adapters(power_preference) if other.info != device.info)
+    adapters = [_adapter(device), *map(_adapter, others)]
+    device.close()
+    kernels = await _kernels(open_device)
     versions = {name: version(name) for name in ("wgpu", "tokenizers", "numpy")}
     return {"adapters": adapters, "kernels": kernels, "versions": versions}
 
@@ -52,14 +55,21 @@ def _adapter(device: Device | FoundAdapter) -> dict[str, Any]:
     }
 
 
-async def _kernels(device: Device) -> list[dict[str, Any]]:
+async def _kernels(open_device: Callable[[], Awaitable[Device]]) -> list[dict[str, Any]]:
     """Every kernel and choice of variants: its error against float64, and its speed on the sizes of a real layer."""
     from webllm.selftest import selftest, speeds
 
     note("testing every kernel")
-    results = await selftest(device)
+    results = await selftest(open_device)
     note("measuring")
-    fast = await speeds(device)
+    device = await open_device()
+    try:
+        fast = await speeds(device)
+    except DeviceError as error:
+        note(f"not measured: {error}")
+        fast = {}
+    finally:
+        device.close()
     return [
         {**asdict(result), "ok": result.ok, "gb_per_s": fast.get((result.kernel, result.variants))}
         for result in results

@@ -6,7 +6,7 @@ may be used, each time a model is loaded.
 
 from __future__ import annotations
 
-from webllm.selftest.run import Result, limits_of, selftest
+from webllm.selftest.run import Result, limits_of, optional, selftest, try_case
 from webllm.selftest.speed import speeds
 
-__all__ = ["Result", "limits_of", "selftest", "speeds"]
+__all__ = ["Result", "limits_of", "optional", "selftest", "speeds", "try_case"]

@@ -18,7 +18,7 @@ from typing import Any
 from webllm import ops
 from webllm.checkpoint.blocks import BLOCKS, values
 from webllm.lab import Lab, Record
-from webllm.ops import PAGE, RING, WIDE_TILE, Heads, Matrix, Norm
+from webllm.ops import PAGE, RING, TILE, Heads, Matrix, Norm
 from webllm.sampling import Sampling
 from webllm.weights import IMPORTS
 
@@ -30,7 +30,6 @@ CONTEXT = 160  # more than one split, and a page more than a whole number of the
 PAGES = (3, 0, 4, 1, 2)
 EPS = 1e-5
 NARROW = {"narrow": 1 << 20}  # every weight counts as narrow
-WIDE = {"wide": 0}
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,9 @@ def all_cases() -> Iterator[Case]:
         yield Case(f"gate and up {dtype}", _glu(dtype))
         yield Case(f"matmul {dtype}", _linear(dtype), rows=70)
         yield Case(f"narrow matmul {dtype}", _linear(dtype), rows=70, limits=NARROW)
-        yield Case(f"wide matmul {dtype}", _linear(dtype), rows=70, limits=WIDE)
     yield Case("matvec of a norm", _linear("F32", norm=True))
     yield Case("matmul with a bias", _linear("F32", bias=True), rows=70)
     yield Case("narrow matmul with a bias", _linear("F32", bias=True), rows=70, limits=NARROW)
-    yield Case("wide matmul with a bias", _linear("F32", bias=True), rows=70, limits=WIDE)
     yield Case("matvec with a bias", _linear("F32", bias=True))
     yield Case("gate and up in prefill", _glu("F32"), rows=5)
     yield Case("gate and up of a wide row", _glu("F32"), limits={"workgroup_storage": 512})
@@ -215,7 +212,7 @@ def _linear(dtype: str, *, norm: bool = False, bias: bool = False) -> Callable[[
 
 def _input(lab: Lab, name: str, x: Rows) -> ops.Tensor:
     """Rows up to whole tiles, which prefill kernels read."""
-    width, padded = len(x[0]), -(-len(x) // WIDE_TILE) * WIDE_TILE
+    width, padded = len(x[0]), -(-len(x) // TILE) * TILE
     return lab.tensor(name, _bytes(_flat(x)) + bytes(4 * width * (padded - len(x))), len(x), width)
 
 

@@ -6,12 +6,12 @@ import math
 import random
 import warnings
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from webllm import kernels
 from webllm.device import Device
-from webllm.errors import DeviceError, KernelWarning
+from webllm.errors import DeviceError, DeviceLost, KernelWarning
 from webllm.lab import Lab
 from webllm.ops import Limits
 from webllm.plan import Program
@@ -25,12 +25,16 @@ WORST_F16 = 1e-6  # of one that rounds its inputs to halves
 
 @dataclass(frozen=True)
 class Result:
-    """What a kernel came to in one choice of variants. nmse: None where it did not run, for the reason in `error`."""
+    """What a kernel came to in one choice of variants.
+
+    nmse: None where it did not run, for the reason in `error`. lost: whether the GPU went away meanwhile.
+    """
 
     kernel: str
     variants: tuple[str, ...]
     nmse: float | None
     error: str | None = None
+    lost: bool = False
 
     @property
     def ok(self) -> bool:
@@ -46,7 +50,7 @@ async def limits_of(device: Device, *, exact: bool = False) -> Limits:
     limits = Limits.of(device.limits, device.features, software=device.info.software, exact=exact)
     for feature, case in (("subgroups", RMS_NORM), ("f16", MATMUL)):
         if getattr(limits, feature):
-            results = await _run(device, _with(device, feature), case)
+            results = await try_case(device, case, feature)
             if failed := [result for result in results if not result.ok]:
                 limits = replace(limits, **{feature: False})
                 warnings.warn(_told(device, feature, failed[0]), KernelWarning, stacklevel=2)
@@ -54,49 +58,65 @@ async def limits_of(device: Device, *, exact: bool = False) -> Limits:
 
 
 async def selftest(
-    device: Device, cases: Iterable[Case] | None = None, note: Callable[[str], None] = lambda _: None
+    open_device: Callable[[], Awaitable[Device]],
+    cases: Iterable[Case] | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> list[Result]:
     """Run `cases` (default: all) without and with each optional feature that the device has, chosen by it or not.
 
-    One result for each kernel and choice of variants: the worst of all cases in which it ran. note: told each name.
+    One result for each kernel and choice of variants: the worst of all cases in which it ran. A case that loses the
+    device fails, and the next one gets a new device from `open_device`. note: told each case's name.
     """
-    cases, full = list(all_cases() if cases is None else cases), Limits.of(device.limits, device.features)
+    cases, device = list(all_cases() if cases is None else cases), await open_device()
     worst: dict[Key, Result] = {}
-    for feature in (None, *(name for name in ("subgroups", "f16") if getattr(full, name))):
-        for case in cases:
-            note(f"{case.name}, {feature or 'plain'}")
-            for result in await _run(device, _with(device, feature), case):
-                key = result.kernel, result.variants
-                worst[key] = max(worst.get(key, result), result, key=_badness)
+    try:
+        for feature in (None, *optional(device)):
+            for case in cases:
+                note(f"{case.name}, {feature or 'plain'}")
+                results = await try_case(device, case, feature)
+                for result in results:
+                    key = result.kernel, result.variants
+                    worst[key] = max(worst.get(key, result), result, key=_badness)
+                if any(result.lost for result in results):
+                    device.close()
+                    device = await open_device()
+    finally:
+        device.close()
     return [worst[key] for key in sorted(worst)]
 
 
-def _with(device: Device, feature: str | None) -> Limits:
-    """The device's limits with no optional feature but this one."""
-    least = replace(Limits.of(device.limits, software=device.info.software), narrow=0)
-    return least if feature is None else replace(least, **{feature: True})
+def optional(device: Device) -> list[str]:
+    """The optional features that the device has, by the names of `Limits`."""
+    limits = Limits.of(device.limits, device.features)
+    return [feature for feature in ("subgroups", "f16") if getattr(limits, feature)]
 
 
-async def _run(device: Device, limits: Limits, case: Case) -> list[Result]:
-    """One result for each kernel and choice of variants that the case tests; none if it has nothing of a feature."""
-    lab = Lab(replace(limits, **case.limits), case.rows, case.short)
+async def try_case(device: Device, case: Case, feature: str | None = None) -> list[Result]:
+    """Run a case with no optional feature but this one.
+
+    One result for each kernel and choice of variants that is tested so; none if the case has nothing of the feature.
+    """
+    limits = replace(Limits.of(device.limits, software=device.info.software), **{"narrow": 0, **case.limits})
+    lab = Lab(limits if feature is None else replace(limits, **{feature: True}), case.rows, case.short)
     checks = case.record(lab, random.Random(7))
-    names = _tested(lab.program(), optional=limits.subgroups or limits.f16)
+    names = _tested(lab.program(), feature is not None)
     if not names:
         return []
-    nmse, error = None, None
+    nmse: float | None = None
+    error: DeviceError | None = None
     try:
         data = await lab.run(device, *(buffer for buffer, _, _ in checks))
         nmse = max(_nmse(_cast(got, kind), wanted) for got, (_, kind, wanted) in zip(data, checks, strict=True))
     except DeviceError as failure:
-        error = str(failure)
-    return [Result(kernel, variants, nmse, error) for kernel, variants in names]
+        error = failure
+    told, lost = str(error) if error else None, isinstance(error, DeviceLost)
+    return [Result(kernel, variants, nmse, told, lost) for kernel, variants in names]
 
 
-def _tested(program: Program, optional: bool) -> list[Key]:
+def _tested(program: Program, with_feature: bool) -> list[Key]:
     """What the program dispatches; with an optional feature only what uses it, for the rest is not to blame then."""
     dispatches = [*(upload.dispatch for upload in program.uploads), *program.plans["step"].dispatches]
-    tested = (d for d in dispatches if optional <= bool(kernels.module(d.kernel, d.variants).needs))
+    tested = (d for d in dispatches if with_feature <= bool(kernels.module(d.kernel, d.variants).needs))
     return list(dict.fromkeys((d.kernel, tuple(f"{slot}.{choice}" for slot, choice in d.variants)) for d in tested))
 
 
