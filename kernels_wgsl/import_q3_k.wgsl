@@ -17,7 +17,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   // Scale s of 16: its low nibble in byte s % 8, two bits more in byte 8 + s % 4.
   let low = (raw_u16(at + 96u + 2u * (j % 4u)) >> (4u * (j / 4u))) & 0x0F0Fu;
   let top = (raw_u16(at + 104u + 2u * (j % 2u)) >> (2u * (j / 2u))) & 0x0303u;
-  let scale = pack4xI8(vec4<i32>(unpack4xU8(low | (top << 4u))) - 32);
+  // Less 32, as i8: bit 5 turns over and becomes the sign. NVIDIA's compiler dies of pack4xI8 here.
+  let turned = (low | (top << 4u)) ^ 0x2020u;
+  let sign = turned & 0x2020u;
+  let scale = turned | (sign << 1u) | (sign << 2u);
   let offset = vec4<u32>(0x1C1C1C1Cu);
   put_unit(target_unit(id.y, id.x), a + offset, b + offset, raw_f16(at + 108u), scale);
 }

@@ -64,8 +64,8 @@ async def selftest(
 ) -> list[Result]:
     """Run `cases` (default: all) without and with each optional feature that the device has, chosen by it or not.
 
-    One result for each kernel and choice of variants: the worst of all cases in which it ran. A case that loses the
-    device fails, and the next one gets a new device from `open_device`. note: told each case's name.
+    One result for each kernel and choice of variants: the worst of all cases in which it ran, or why it never did. A
+    case that loses the device fails; the next one gets a new device from `open_device`. note: told each name.
     """
     cases, device = list(all_cases() if cases is None else cases), await open_device()
     worst: dict[Key, Result] = {}
@@ -136,7 +136,8 @@ def _nmse(got: Sequence[float], wanted: Iterable[float]) -> float:
 
 
 def _badness(result: Result) -> float:
-    return math.inf if result.nmse is None else result.nmse
+    """A case that does not run says little about those of its kernels that run in others."""
+    return -1.0 if result.nmse is None else result.nmse
 
 
 def _told(device: Device, feature: str, failed: Result) -> str:
