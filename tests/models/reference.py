@@ -1,10 +1,12 @@
 """Small random Llama and Qwen2 models: as GGUF files, and as a forward pass in numpy's float64.
 
-The forward pass is written from the papers, shares nothing with webllm, and was checked against `transformers`.
+The forward pass is written from the papers, shares nothing with webllm, and was checked against `transformers`. A new
+architecture's numbers are compared with it through `in_memory` and `logits_of`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,13 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter
 from numpy.typing import NDArray
 
+from webllm.checkpoint import Checkpoint, TensorInfo
+from webllm.device.native import NativeDevice
+from webllm.engine import Engine
+from webllm.host.files import BytesSource
+from webllm.ops import Limits
+from webllm.program import Settings, build
+
 Array = NDArray[Any]
 
 
@@ -21,7 +30,7 @@ Array = NDArray[Any]
 class Shape:
     """Odd sizes on purpose: nothing is a power of two, heads * head_dim is not hidden, rows end within tiles."""
 
-    arch: str = "llama"  # "llama": rotary pairs in adjacent rows; "qwen2": half a head apart, biases on q, k and v
+    arch: str = "llama"  # "llama": rotary pairs in adjacent rows, else half a head apart; "qwen2": biases on q, k and v
     layers: int = 3
     hidden: int = 72
     heads: int = 6
@@ -92,6 +101,48 @@ def write_gguf(model: Model, path: Path, **changes: Any) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def config_of(s: Shape) -> dict[str, Any]:
+    """The shape as a config.json has it."""
+    return {
+        "model_type": s.arch,
+        "num_hidden_layers": s.layers,
+        "hidden_size": s.hidden,
+        "intermediate_size": s.ffn,
+        "num_attention_heads": s.heads,
+        "num_key_value_heads": s.kv_heads,
+        "head_dim": s.head_dim,
+        "vocab_size": s.vocab,
+        "max_position_embeddings": s.context,
+        "rms_norm_eps": s.eps,
+        "rope_theta": s.theta,
+        "tie_word_embeddings": s.tied,
+    }
+
+
+def in_memory(config: dict[str, Any], tensors: dict[str, Array]) -> Checkpoint:
+    """A checkpoint of these tensors as F32, under Hugging Face's names."""
+    infos, data = {}, b""
+    for name, values in tensors.items():
+        infos[name] = TensorInfo(name, values.shape, "F32", len(data), 4 * values.size)
+        data += values.astype(np.float32).tobytes()
+    return Checkpoint("in memory", config, infos, [BytesSource(data)])
+
+
+def logits_of(device: NativeDevice, checkpoint: Checkpoint, ids: list[int], positions: list[int]) -> Array:
+    """Logits after each of the positions, with a cache in f32: [len(positions), vocab]."""
+
+    async def run() -> Array:
+        program = build(checkpoint, Settings(len(ids), kv="f32"), Limits.of(device.limits))
+        loaded = await device.load(program, checkpoint.sources)
+        sizes = {"context": len(ids), "chunk": program.plans["prefill"].rows}
+        engine = Engine(device, loaded, **sizes, vocab_size=checkpoint.config["vocab_size"], ahead=1)
+        rows = [np.frombuffer(await engine.logits(ids[: position + 1]), np.float32) for position in positions]
+        device.unload(loaded)
+        return np.stack(rows)
+
+    return asyncio.run(run())
 
 
 def forward(model: Model, ids: list[int]) -> Array:

@@ -28,11 +28,11 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", ["add-a-kernel", "add-a-model"])
-def test_following_the_page_word_for_word_works(checkout: Path, page: str) -> None:
-    steps = list(STEP.finditer((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")))
+@pytest.mark.parametrize("guide", ["add-a-kernel", "add-a-model"])
+def test_following_the_page_word_for_word_works(checkout: Path, guide: str) -> None:
+    steps = list(STEP.finditer((ROOT / "docs" / f"{guide}.md").read_text(encoding="utf-8")))
     done = [follow(checkout, step) for step in steps]
-    assert {"new", "end", "run"} <= set(done)
+    assert {"new", "run"} <= set(done) and len(done) >= 4
 
 
 def follow(checkout: Path, step: re.Match[str]) -> str:
@@ -64,7 +64,11 @@ def run(checkout: Path, commands: str) -> str:
     for line in commands.strip().splitlines():
         program, *arguments = shlex.split(line)
         assert program.startswith(".venv/bin/")
-        command = [sys.executable] if program.endswith("python") else [sys.executable, "-m", "webllm.cli"]
+        command = (
+            [sys.executable]
+            if program.endswith("python")
+            else [sys.executable, "-c", "from webllm.cli import main; main()"]
+        )
         ended = subprocess.run(
             [*command, *arguments],
             cwd=checkout,

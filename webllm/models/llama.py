@@ -122,7 +122,7 @@ def _llama3(frequency: float, scaling: Mapping[str, Any]) -> float:
 
 def decode(config: Config, rec: Recorder, w: Weights, caches: Sequence[Cache], logits: Tensor) -> None:
     """One token a sequence: fills the cache at its position and `logits` [rows, vocab]."""
-    x = ops.embed(rec, _embedding(config, w), caches[0].step)
+    x = ops.embed(rec, embedding(config, w), caches[0].step)
     for i, cache in enumerate(caches):
         block(config, w, f"model.layers.{i}", x, cache)
     ops.linear(x, head(config, w), norm=norm(config, w, "model.norm.weight"), out=logits)
@@ -130,7 +130,7 @@ def decode(config: Config, rec: Recorder, w: Weights, caches: Sequence[Cache], l
 
 def prefill(config: Config, rec: Recorder, w: Weights, caches: Sequence[Cache]) -> None:
     """Many tokens of one sequence: fills the cache. The last block needs its K and V only."""
-    x = ops.embed(rec, _embedding(config, w), caches[0].step)
+    x = ops.embed(rec, embedding(config, w), caches[0].step)
     last = len(caches) - 1
     for i, cache in enumerate(caches[:last]):
         block(config, w, f"model.layers.{i}", x, cache)
@@ -169,9 +169,10 @@ def norm(config: Config, w: Weights, name: str) -> Norm:
 def head(config: Config, w: Weights) -> Matrix:
     """The LM head; tied embeddings share the embedding's buffers."""
     if config.tie_word_embeddings:
-        return _embedding(config, w)
+        return embedding(config, w)
     return w.matrix("lm_head.weight", shape=(config.vocab_size, config.hidden_size))
 
 
-def _embedding(config: Config, w: Weights) -> Matrix:
+def embedding(config: Config, w: Weights) -> Matrix:
+    """A row a token."""
     return w.matrix("model.embed_tokens.weight", shape=(config.vocab_size, config.hidden_size))
