@@ -22,6 +22,7 @@ from webllm.program import Settings, build, context_size, read_rope_factors
 from webllm.sampling import GREEDY, Sampling
 from webllm.selftest import limits_of
 from webllm.tokenizer import Tokenizer
+from webllm.turns import Turn
 
 AHEAD = 3  # decode steps in flight: hides the readback, costs at most so many steps after a stop
 
@@ -150,7 +151,7 @@ class LLM:
         """
         engine, started = self.engine, time.perf_counter()
         engine.interrupt()
-        async with engine.turn:
+        async with Turn(engine.turns):
             self.device.unload(self._loaded)
             self.device.close()
             self.device, self._loaded, self._seconds = await _open(self._opened, Seconds(), on_progress)

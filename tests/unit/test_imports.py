@@ -20,7 +20,7 @@ RANKS = [
     ["ops"],
     ["weights"],
     ["models."],
-    ["program", "pace", "synthetic", "describe"],
+    ["program", "pace", "synthetic", "describe", "turns"],
     ["engine"],
     ["device.", "host."],
     ["lab"],
