@@ -27,7 +27,7 @@ RANKS = [
     ["selftest."],
     ["chat"],
     ["api"],
-    ["bench", "browser_api", "site", "static_server", "demo"],
+    ["sync", "bench", "browser_api", "site", "static_server", "demo"],
     ["cli."],
 ]
 BROWSER_ONLY = {"js", "pyodide", "pyodide_js"}
