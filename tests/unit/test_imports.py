@@ -16,7 +16,7 @@ RANKS = [
     ["errors", "types"],
     ["plan", "sampling"],
     ["kernels", "memory", "link"],
-    ["checkpoint.", "tokenizer_json", "tokenizer", "chat_template", "stops", "catalog", "pull"],
+    ["checkpoint.", "tokenizer_json", "tokenizer", "template_sandbox", "chat_template", "stops", "catalog", "pull"],
     ["ops"],
     ["weights"],
     ["models."],
