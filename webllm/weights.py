@@ -67,6 +67,8 @@ IMPORTS = {
 }
 
 
+_MAX_PARTS = 1024  # of one matrix; the largest there are need 8 on a device with default limits
+
 T = TypeVar("T", Matrix, Vector)
 
 
@@ -168,6 +170,8 @@ class Weights:
         most = self._rows_that_fit(tensors[0], math.lcm(16, head_dim or 16))
         if sum(t.shape[0] for t in tensors) <= most:
             return [tensors]
+        if rows > most * _MAX_PARTS:
+            raise Unsupported(f"{tensors[0].name}: [{rows}, {cols}] in all is too large for this GPU")
         return [[_rows(t, at, min(at + most, t.shape[0]))] for t in tensors for at in range(0, t.shape[0], most)]
 
     def _rows_that_fit(self, tensor: TensorInfo, step: int) -> int:
