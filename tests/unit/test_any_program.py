@@ -49,7 +49,7 @@ def cases(draw: st.DrawFn) -> Case:
         "max_position_embeddings": 1 << 20,
     }
     limits = Limits(
-        storage_binding=draw(st.sampled_from([128 << 20, 1 << 30, 4 << 20])),
+        storage_binding=draw(st.sampled_from([128 << 20, 1 << 30, 16 << 20])),
         workgroup_storage=draw(st.sampled_from([16 << 10, 2 << 10, 48 << 10])),
         threads=draw(st.sampled_from([64, 256, 384, 1024])),
         workgroups=draw(st.sampled_from([1, 256])),
