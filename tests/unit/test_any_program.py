@@ -134,7 +134,6 @@ def dimension(dim: str, kernel: str, constants: Mapping[str, int], rows: int) ->
     glu = 2 if kernel == "matvec_glu" else 1
     words: dict[str, Any] = {
         "rows": rows,
-        "rows up to 64": -(-rows // 64) * 64 if rows > 1 else 1,
         "tiles of 16 rows": glu * -(-constants.get("ROWS", 0) // 16),
         "tiles of 16": -(-constants.get("COLS", 0) // 16),
         "gate 16, up 16": 32,
@@ -144,6 +143,9 @@ def dimension(dim: str, kernel: str, constants: Mapping[str, int], rows: int) ->
         "256 low, then high positions": 256 + -(-constants.get("MAX_PAGES", 0) * PAGE // 256),
         "HEADS + 2 KV_HEADS": constants.get("HEADS", 0) + 2 * constants.get("KV_HEADS", 0),
     }
+    if dim.startswith("rows up to "):  # whole tiles of so many
+        tile = int(dim.split()[-1])
+        return -(-rows // tile) * tile
     whole, _, divisor = dim.partition(" / ")
     value = words.get(dim) or constants.get(whole) or (int(whole) if whole.isdecimal() else None)
     if value is None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
+import tempfile
 import tracemalloc
 from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -77,9 +79,6 @@ def check(data: bytes, size: int | None = None) -> None:
 @cache
 def written(name: str) -> bytes:
     """Small files as the gguf package writes them."""
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.gguf"
         BASES[name](path)
