@@ -170,8 +170,6 @@ class Weights:
         most = self._rows_that_fit(tensors[0], math.lcm(16, head_dim or 16))
         if sum(t.shape[0] for t in tensors) <= most:
             return [tensors]
-        if rows > most * _MAX_PARTS:
-            raise Unsupported(f"{tensors[0].name}: [{rows}, {cols}] in all is too large for this GPU")
         return [[_rows(t, at, min(at + most, t.shape[0]))] for t in tensors for at in range(0, t.shape[0], most)]
 
     def _rows_that_fit(self, tensor: TensorInfo, step: int) -> int:
@@ -183,7 +181,12 @@ class Weights:
                 f"{tensor.name}: {step} rows of {tensor.shape[1]} take {step * row_bytes} bytes on the GPU; "
                 f"this device binds {binding} at a time"
             )
-        return binding // (step * row_bytes) * step
+        most = binding // (step * row_bytes) * step
+        if tensor.shape[0] > most * _MAX_PARTS:
+            raise Unsupported(
+                f"{tensor.name}: {[*tensor.shape]} is too large for this device, which binds {binding} bytes"
+            )
+        return most
 
     def _empty_part(self, name: str, dtype: str, first: int, rows: int, cols: int) -> Part:
         """Buffers for `rows` rows, rounded up to whole tiles. New buffers are zero: so is the padding."""

@@ -135,22 +135,25 @@ def dimension(dim: str, kernel: str, constants: Mapping[str, int], rows: int) ->
     words: dict[str, Any] = {
         "rows": rows,
         "tiles of 16 rows": glu * -(-constants.get("ROWS", 0) // 16),
-        "tiles of 16": -(-constants.get("COLS", 0) // 16),
-        "gate 16, up 16": 32,
+        "gate TILE, up TILE": 2 * constants.get("TILE", 0),
         "rows of the whole matrix": constants.get("OFFSET", 0) + constants.get("ROWS", 0),
         "pages": constants.get("MAX_PAGES"),
         "sequences": 1,
         "256 low, then high positions": 256 + -(-constants.get("MAX_PAGES", 0) * PAGE // 256),
         "HEADS + 2 KV_HEADS": constants.get("HEADS", 0) + 2 * constants.get("KV_HEADS", 0),
     }
+    values = {**constants, **words}
+
+    def number(word: str) -> int:
+        if word not in values and not word.isdecimal():
+            pytest.fail(f"{kernel}'s header has a dimension that this test does not know: [{dim}]")
+        return int(values.get(word, word))
+
     if dim.startswith("rows up to "):  # whole tiles of so many
-        tile = int(dim.split()[-1])
+        tile = number(dim.split()[-1])
         return -(-rows // tile) * tile
     whole, _, divisor = dim.partition(" / ")
-    value = words.get(dim) or constants.get(whole) or (int(whole) if whole.isdecimal() else None)
-    if value is None:
-        pytest.fail(f"{kernel}'s header has a dimension that this test does not know: [{dim}]")
-    return int(-(-value // int(divisor or 1)))
+    return -(-number(whole) // number(divisor or "1"))
 
 
 def check(made: Program, context: int) -> None:

@@ -58,6 +58,8 @@ def use(data: bytes, size: int | None = None) -> bool:
         context = context_size(checkpoint, None)
         factors = now(read_rope_factors(checkpoint))
         link(build(checkpoint, Settings(context), Limits(), rope_factors=factors))
+        if checkpoint.vocabulary is None:
+            return True
         tokenizer = Tokenizer(checkpoint.vocabulary, rust_encoder)
         tokenizer.decode(tokenizer.encode("Hello, ab </s>", special=True))
         ChatTemplate(checkpoint.chat_template, tokenizer.special_tokens).render([{"role": "user", "content": "ab"}])
@@ -185,8 +187,7 @@ NUMBERS = [
 
 @pytest.mark.parametrize("name", BASES)
 def test_the_files_that_are_spoilt_here_are_good_before(name: str) -> None:
-    """K-quants are a format of their own: where they are not read, they are refused by name."""
-    assert use(written(name)) or name == "K-quants"
+    assert use(written(name))
 
 
 @st.composite
