@@ -101,7 +101,7 @@ def test_errors_are_raised_where_the_call_is(llm: webllm.sync.LLM) -> None:
     with pytest.raises(RequestError, match="one at least"):
         llm.chat.completions.create([])
     with pytest.raises(RequestError, match="unknown option"):
-        llm.chat.completions.create([{"role": "user", "content": "Hi"}], logit_bias={})
+        llm.chat.completions.create([{"role": "user", "content": "Hi"}], unheard_of=1)
 
 
 def test_progress_is_told_in_the_thread_that_waits(smollm2_file: Path) -> None:
