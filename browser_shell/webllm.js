@@ -122,16 +122,18 @@ class Model {
 
   /**
    * OpenAI's names and shapes, and the options of sampling that docs/python.md lists; with `stream: true` an async
-   * iterable of chunks, and leaving it early interrupts.
+   * iterable of chunks, and leaving it early ends this request.
    */
   #complete(request) {
     if (!request.stream) return this.#worker.call("chat", request);
+    const left = new AbortController();
     const chunks = new ReadableStream({
       start: (controller) => {
-        const done = this.#worker.call("chat", request, (chunk) => controller.enqueue(chunk));
+        const show = (chunk) => left.signal.aborted || controller.enqueue(chunk);
+        const done = this.#worker.call("chat", request, show, left.signal);
         done.then(() => controller.close()).catch((error) => controller.error(error));
       },
-      cancel: () => this.interrupt(),
+      cancel: () => left.abort(),
     });
     return values(chunks);
   }
@@ -167,9 +169,10 @@ class WorkerClient {
     };
   }
 
-  call(method, args = {}, onEvent = () => {}) {
+  call(method, args = {}, onEvent = () => {}, signal = null) {
     if (this.#ended) return Promise.reject(this.#ended);
     const id = this.#nextId++;
+    signal?.addEventListener("abort", () => this.call("cancel", { number: id }).catch(() => {}));
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve, reject, onEvent });
       this.#worker.postMessage({ id, method, args });

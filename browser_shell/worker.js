@@ -2,7 +2,7 @@
  * The worker that a page's model lives in: Python (Pyodide), the GPU and the model's bytes.
  *
  * Messages from the page: {id, method, args}. Answers: any number of {id, event}, then {id, value} or
- * {id, error: {name, message, details}}. Methods: load {model, options}, reload, generate, chat, interrupt, bench,
+ * {id, error: {name, message, details}}. Methods: load {model, options}, reload, generate, chat, interrupt, cancel, bench,
  * doctor, stats, close; all but load go to webllm/browser_api.py as they are. load, bench and doctor start Python.
  */
 
@@ -22,14 +22,15 @@ self.onmessage = async ({ data: { id, method, args } }) => {
   const onEvent = (json) => postMessage({ id, event: JSON.parse(json) });
   try {
     if (method === "bench" || method === "doctor") python ??= startPython();
-    postMessage({ id, value: method === "load" ? await load(args, onEvent) : await call(method, args, onEvent) });
+    const run = method === "load" ? load : call;
+    postMessage({ id, value: await run({ id, method, args }, onEvent) });
   } catch ({ name, message, details }) {
     postMessage({ id, error: { name, message, details } });
   }
 };
 
 /** Start everything that takes time at once: the adapter, the model's bytes, Python. */
-async function load({ model, options }, onEvent) {
+async function load({ id, method, args: { model, options } }, onEvent) {
   const started = performance.now();
   const seconds = () => (performance.now() - started) / 1000;
   const location = begin(model);
@@ -37,7 +38,7 @@ async function load({ model, options }, onEvent) {
   python ??= startPython();
   await Promise.all([device, python]); // no adapter is told before Python is up
   const python_s = seconds();
-  const info = await call("load", { model: location, options }, onEvent);
+  const info = await call({ id, method, args: { model: location, options } }, onEvent);
   return { ...info, startup: { python_s, total_s: seconds() } };
 }
 
@@ -49,10 +50,10 @@ function begin(model) {
 }
 
 /** Run a function of webllm/browser_api.py; JSON both ways. */
-async function call(method, args, onEvent) {
+async function call({ id, method, args }, onEvent) {
   const api = await python;
   if (!api) throw failure("Closed", `${method}: no model is loaded`);
-  const { value, error } = JSON.parse(await api.call(method, JSON.stringify(args ?? {}), onEvent));
+  const { value, error } = JSON.parse(await api.call(id, method, JSON.stringify(args ?? {}), onEvent));
   if (error) throw failure(error.type, error.message, error.details);
   return value;
 }

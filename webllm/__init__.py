@@ -5,7 +5,7 @@
     llm = await webllm.load("smollm2-135m-instruct")
     answer = await llm.chat.completions.create([{"role": "user", "content": "Hi"}], temperature=0)
 
-Exceptions are in `webllm.errors`.
+Exceptions are in `webllm.errors`; `webllm.sync` is the same without await.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from webllm import errors
 
 if TYPE_CHECKING:
+    from webllm import sync
     from webllm.api import LLM, load
     from webllm.sampling import Sampling
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "Sampling", "__version__", "errors", "load"]
+__all__ = ["LLM", "Sampling", "__version__", "errors", "load", "sync"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,4 +29,6 @@ def __getattr__(name: str) -> Any:
     homes = {"LLM": "webllm.api", "load": "webllm.api", "Sampling": "webllm.sampling"}
     if name in homes:
         return getattr(import_module(homes[name]), name)
+    if name == "sync":
+        return import_module("webllm.sync")
     raise AttributeError(f"module 'webllm' has no attribute {name!r}")

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from webllm import host
@@ -22,6 +23,7 @@ from webllm.program import Settings, build, context_size, read_rope_factors
 from webllm.sampling import GREEDY, Sampling
 from webllm.selftest import limits_of
 from webllm.tokenizer import Tokenizer
+from webllm.turns import Turn
 
 AHEAD = 3  # decode steps in flight: hides the readback, costs at most so many steps after a stop
 
@@ -49,7 +51,6 @@ class LLM:
         self._opened = opened
         self._seconds = seconds
         self._loaded = loaded
-        self._tokenizer: Tokenizer | None = None
         self._template = template or opened.checkpoint.chat_template
         self._engine: Engine | None = Engine(
             device,
@@ -60,22 +61,23 @@ class LLM:
             ahead=1 if device.info.software else AHEAD,
         )
 
-    @property
+    @cached_property
     def tokenizer(self) -> Tokenizer:
         """Text to ids and back. Raises `BadModel` if the files hold no vocabulary."""
-        if self._tokenizer is None:
-            self._tokenizer = Tokenizer(self.checkpoint.vocabulary, host.current().encoder)
-        return self._tokenizer
+        return Tokenizer(self.checkpoint.vocabulary, host.current().encoder)
 
     @property
     def chat(self) -> Chat:
         """`llm.chat.completions.create(...)`."""
+        stop_ids, defaults = self.checkpoint.stop_ids, self.checkpoint.generation
+        return Chat(Completions(self.name, self.engine, self.tokenizer, self._chat_template, stop_ids, defaults))
+
+    @cached_property
+    def _chat_template(self) -> ChatTemplate:
         t = self.tokenizer
         names = {"bos_token": t.bos_id, "eos_token": t.eos_id}
         texts = {name: t.vocabulary.tokens[i] for name, i in names.items() if i is not None}
-        template = ChatTemplate(self._template, t.special_tokens, **texts)
-        checkpoint = self.checkpoint
-        return Chat(Completions(self.name, self.engine, t, template, checkpoint.stop_ids, checkpoint.generation))
+        return ChatTemplate(self._template, t.special_tokens, **texts)
 
     @property
     def engine(self) -> Engine:
@@ -150,7 +152,7 @@ class LLM:
         """
         engine, started = self.engine, time.perf_counter()
         engine.interrupt()
-        async with engine.turn:
+        async with Turn(engine.turns):
             self.device.unload(self._loaded)
             self.device.close()
             self.device, self._loaded, self._seconds = await _open(self._opened, Seconds(), on_progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -15,23 +16,30 @@ OnEvent = Callable[[Any], None]
 
 _OPTIONS = ("context", "kv", "exact", "adapter", "power_preference")
 _loaded: list[LLM] = []  # none or one: a worker holds one model
+_calls: dict[int, asyncio.Task[Any] | None] = {}  # those that run or wait, by the page's numbers
 
 
-async def call(method: str, arguments: str, on_event: Callable[[str], object]) -> str:
+async def call(number: int, method: str, arguments: str, on_event: Callable[[str], object]) -> str:
     """Run a function of this module by name; `arguments` is a JSON object, as is each event.
 
-    Returns {"value"} or {"error": {"type", "message", "details"}}, type being a class of `webllm.errors` and details
-    the fields of a `DeviceError`.
+    number: the page's own for this call, by which `cancel` finds it; then the value is null. Returns {"value"} or
+    {"error": {"type", "message", "details"}}, type being a class of `webllm.errors` and details the fields of a
+    `DeviceError`.
     """
 
     def send(event: Any) -> None:
         on_event(json.dumps(event))
 
+    _calls[number] = asyncio.current_task()
     try:
         value = await _METHODS[method](send, **json.loads(arguments))
     except WebLLMError as error:
         told = {"type": type(error).__name__, "message": str(error), "details": vars(error)}
         return json.dumps({"error": told})
+    except asyncio.CancelledError:
+        value = None
+    finally:
+        del _calls[number]
     return json.dumps({"value": value})
 
 
@@ -72,6 +80,12 @@ async def chat(on_chunk: OnEvent, messages: Any = (), stream: bool = False, **op
 async def interrupt(on_event: OnEvent) -> None:
     """End the running request after the token that it is working on."""
     _current().interrupt()
+
+
+async def cancel(on_event: OnEvent, number: int) -> None:
+    """End one call, whether it runs or waits for its turn; nothing if it has ended."""
+    if task := _calls.get(number):
+        task.cancel()
 
 
 async def bench(on_note: OnEvent, config: Mapping[str, Any], quant: str = "q4", **request: Any) -> dict[str, Any]:
@@ -126,5 +140,5 @@ def _current() -> LLM:
 
 
 _METHODS: Mapping[str, Callable[..., Awaitable[Any]]] = {
-    f.__name__: f for f in (load, reload, generate, chat, interrupt, bench, doctor, stats, close)
+    f.__name__: f for f in (load, reload, generate, chat, interrupt, cancel, bench, doctor, stats, close)
 }

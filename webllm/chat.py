@@ -179,8 +179,7 @@ class Completions:
                 if finder.found is not None:
                     answer.finish_reason = "stop"
                     return
-        # Asked before anything else runs: a request that waited may begin now.
-        if answer.finish_reason != "stop" and self._engine.was_interrupted:
+        if answer.finish_reason != "stop" and answer.timing.interrupted:
             answer.finish_reason = "abort"
         if text := finder.push(decoder.flush()) + finder.flush():
             yield text

@@ -7,10 +7,8 @@ still whole are the template's own, and the marker is taken out of the text betw
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,11 +17,8 @@ from webllm.errors import BadModel, RequestError
 from webllm.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # importing Jinja takes a third of a second in the browser
-    from jinja2 import Environment, Template
+    from jinja2 import Template
 
-_MAX_OUTPUT = 1 << 24  # characters; no context holds as many
-_MAX_REPEAT = 1 << 20  # characters or items that a `*` may make
-_MAX_NUMBER = 1 << 62
 _PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
 _LONGEST_TOKEN = 256  # characters of a special token; the guard looks at all of its beginnings and ends
 
@@ -78,19 +73,24 @@ class ChatTemplate:
             "tools": guard.protect(tools) or None,
             "add_generation_prompt": add_generation_prompt,
         }
-        text = "".join(_bounded(_generate(self._template, variables)))
+        text = "".join(_generate(self._template, variables))
         return list(guard.pieces(text))
 
     @cached_property
     def _template(self) -> Template:
         from jinja2 import TemplateSyntaxError
 
+        from webllm.template_sandbox import Sandbox
+
         if not self.source:
             raise RequestError("the model has no chat template: pass one as chat_template=, or complete plain text")
         try:
-            return _environment().from_string(self.source)
+            template: Template = Sandbox().compiled(self.source)
+            return template
         except TemplateSyntaxError as error:
-            message = f"the model's chat template is no Jinja (line {error.lineno}): {error.message}"
+            message = (
+                f"the model's chat template is no Jinja (line {error.lineno}): {(error.message or '').rstrip('.')}"
+            )
             raise BadModel(f"{message}. Pass another as chat_template=") from error
 
 
@@ -196,6 +196,7 @@ def _generate(template: Template, variables: Mapping[str, Any]) -> Iterator[str]
     from jinja2.exceptions import SecurityError
 
     try:
+        template.environment.start(variables)  # type: ignore[attr-defined]
         yield from template.generate(**variables)
     except RequestError:
         raise
@@ -204,61 +205,3 @@ def _generate(template: Template, variables: Mapping[str, Any]) -> Iterator[str]
     except Exception as error:  # the template is foreign code
         reason = f"{type(error).__name__}: {error}"
         raise RequestError(f"the model's chat template cannot render these messages: {reason}") from error
-
-
-def _bounded(chunks: Iterable[str]) -> Iterator[str]:
-    size = 0
-    for chunk in chunks:
-        size += len(chunk)
-        if size > _MAX_OUTPUT:
-            raise BadModel(f"the model's chat template wrote more than {_MAX_OUTPUT} characters; pass chat_template=")
-        yield chunk
-
-
-def _environment() -> Environment:
-    """Jinja as model makers expect it, in a sandbox: templates come with files from strangers."""
-    from jinja2 import nodes
-    from jinja2.exceptions import SecurityError
-    from jinja2.ext import Extension
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(Extension):
-        """{% generation %} marks the assistant's words for training; here it only shows them."""
-
-        tags = {"generation"}  # noqa: RUF012 (Jinja declares it so)
-
-        def parse(self, parser: Any) -> nodes.Node | list[nodes.Node]:
-            next(parser.stream)
-            body: list[nodes.Node] = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            return body
-
-    class Sandbox(ImmutableSandboxedEnvironment):
-        intercepted_binops = frozenset(["*", "**"])
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            """Refuse a product that would fill the memory."""
-            sized = any(isinstance(side, Sized) for side in (left, right))
-            a, b = (len(side) if isinstance(side, Sized) else abs(side) for side in (left, right))
-            if (a > 1 and b > 64) if operator == "**" else a * b > (_MAX_REPEAT if sized else _MAX_NUMBER):
-                raise SecurityError(f"{operator} with a result that is too large")
-            return super().call_binop(context, operator, left, right)
-
-    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"])
-    environment.filters["tojson"] = _to_json
-    environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
-    return environment
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Plain JSON; Jinja's own `tojson` escapes HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _refuse(message: str) -> None:
-    raise RequestError(f"the model's chat template refuses these messages: {message}")

@@ -24,6 +24,7 @@ from webllm.ops import RING
 from webllm.pace import Pace
 from webllm.program import cache_sizes, decode_plan, first_room, step_bytes
 from webllm.sampling import GREEDY, HOST, IN_PROMPT, Sampling
+from webllm.turns import Turn, Turns
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Timing:
     prefill_s: float = 0.0  # until the first token
     decode_s: float = 0.0  # from the first token on
     seed: int | None = None  # of the noise; None where there was none
+    interrupted: bool = False  # whether `interrupt()` ended it
     host_choices: int = 0  # tokens that the candidates on the GPU did not settle: the host read all scores
 
     @property
@@ -60,8 +62,7 @@ class Engine:
         self.vocab_size = vocab_size
         self._chunk = chunk
         self._ahead = min(ahead, RING)
-        self.turn = asyncio.Lock()  # held by the request that runs
-        self._interrupted = False
+        self.turns = Turns()
         self.last = Timing()  # of the newest request that had its turn
         self.attach(device, loaded)
 
@@ -84,7 +85,8 @@ class Engine:
         """Yield the tokens that follow, up to and including a stop id; the likeliest ones, unless `sampling` differs.
 
         Ends after `max_tokens`, when the context is full, or after `interrupt()`. Raises
-        `ContextFull` or `RequestError` before any GPU work.
+        `ContextFull` or `RequestError` before any GPU work. A stream that is left standing lets other
+        requests in; asked again, it goes on where it was.
         """
         ids = self.check(ids, sampling)
         timing = timing or Timing()
@@ -93,46 +95,48 @@ class Engine:
             timing.seed = sampling.seed
         room = self.context - len(ids) + 1
         count = room if max_tokens is None else min(max_tokens, room)
-        async with self.turn:
-            self._interrupted = False
+        answer: list[int] = []
+        async with Turn(self.turns) as turn:
             self.last = timing
             started = time.perf_counter()
-            async with _InFlight() as steps:
-                await self._prefill(ids, timing, steps)
-                if self._interrupted:
-                    return
-                async with aclosing(self._decode(ids, count, steps, sampling, timing)) as tokens:
+            while len(answer) < count and not turn.interrupted:  # again where the cache was another's meanwhile
+                async with aclosing(self._tokens(ids, answer, count, sampling, timing)) as tokens:
                     async for token in tokens:
+                        answer.append(token)
                         now = time.perf_counter()
                         if timing.completion_tokens == 0:
                             timing.prefill_s, started = now - started, now
                         timing.completion_tokens += 1
                         timing.decode_s = now - started
+                        turn.stand()
                         yield token
-                        if token in stop_ids or self._interrupted:
+                        timing.interrupted = turn.interrupted
+                        if token in stop_ids or len(answer) == count or turn.interrupted:
                             return
+                        if await turn.was_lost():
+                            break
+            timing.interrupted = turn.interrupted
 
     async def logits(self, ids: Sequence[int]) -> bytes:
         """Logits after the last of `ids`: f32[vocab_size]. Raises as `generate` does, and when it is interrupted."""
         ids = self.check(ids)
-        async with self.turn:
-            self._interrupted = False
+        async with Turn(self.turns) as turn:
             async with _InFlight() as steps:
                 await self._prefill(ids, Timing(), steps)
                 await self._settle(steps, left=0)
-            if self._interrupted:
+            if turn.interrupted:
                 raise RequestError("interrupted before the whole prompt was read, so there are no logits of it")
             await self._step(ids[-1])
             return await self._device.read(self._loaded, "logits", 4 * self.vocab_size)
 
     def interrupt(self) -> None:
         """End the running request: after the token, or the chunk of the prompt, that is being worked on."""
-        self._interrupted = True
+        self.turns.interrupt()
 
     @property
     def was_interrupted(self) -> bool:
         """Whether `interrupt()` ended the last request."""
-        return self._interrupted
+        return self.turns.interrupted
 
     @property
     def cached_tokens(self) -> int:
@@ -162,6 +166,18 @@ class Engine:
             )
         return ids
 
+    async def _tokens(
+        self, prompt: list[int], answer: Sequence[int], count: int, sampling: Sampling, timing: Timing
+    ) -> AsyncGenerator[int, None]:
+        """Bring the cache to the prompt and what there is of the answer, and yield the rest of it."""
+        async with _InFlight() as steps:
+            await self._prefill([*prompt, *answer], Timing() if answer else timing, steps)
+            if self.was_interrupted:
+                return
+            async with aclosing(self._decode(prompt, tuple(answer), count, steps, sampling, timing)) as tokens:
+                async for token in tokens:
+                    yield token
+
     async def _prefill(self, ids: list[int], timing: Timing, steps: _InFlight) -> None:
         """Bring the cache to ids[:-1]; the last token goes through decode, which has the LM head.
 
@@ -180,7 +196,7 @@ class Engine:
             steps.add(self._device.submit(self._loaded, ["prefill"], len(chunk), start), chunk)
             # How fast this device is has to be known before it gets a second chunk.
             await self._settle(steps, left=1 if self._pace.known or start == len(ids) - 1 else 0)
-            if self._interrupted:
+            if self.was_interrupted:
                 await self._settle(steps, left=0)
                 return
 
@@ -215,16 +231,21 @@ class Engine:
         self._room = room
 
     async def _decode(
-        self, prompt: list[int], count: int, steps: _InFlight, sampling: Sampling, timing: Timing
+        self,
+        prompt: list[int],
+        answer: Sequence[int],
+        count: int,
+        steps: _InFlight,
+        sampling: Sampling,
+        timing: Timing,
     ) -> AsyncGenerator[int, None]:
-        """Feed the last token of the prompt and yield what follows, `count` times."""
-        token, first = prompt[-1], len(prompt) - 1
-        self._device.write(self._loaded, "step", step_bytes([(token, first)]))
-        tail = self._prepare(sampling, prompt)
-        submitted = 0
-        for number in range(count):
+        """Feed the last token of what there is, and yield what follows until the answer has `count` tokens."""
+        token, submitted = [*prompt, *answer][-1], len(answer)
+        self._device.write(self._loaded, "step", step_bytes([(token, len(prompt) + submitted - 1)], submitted))
+        tail = self._prepare(sampling, prompt, answer)
+        for number in range(submitted, count):
             while submitted < min(count, number + self._ahead):
-                length = first + submitted + 1
+                length = len(prompt) + submitted
                 await self._reserve(length)
                 steps.add(self._device.submit(self._loaded, [decode_plan(length), tail], 1, length))
                 submitted += 1
@@ -241,7 +262,7 @@ class Engine:
                 raise DeviceError(f"the model's numbers overflowed after {number} tokens; load it with kv='f32'")
             yield token
 
-    def _prepare(self, sampling: Sampling, prompt: list[int]) -> str:
+    def _prepare(self, sampling: Sampling, prompt: list[int], answer: Sequence[int]) -> str:
         """Tell the GPU how to choose tokens; returns the plan that does. What it will not look at is left as it is."""
         if sampling.greedy:
             return "greedy"
@@ -255,6 +276,8 @@ class Engine:
             counts = array("I", bytes(4 * self.vocab_size))
             for token in prompt:
                 counts[token] = IN_PROMPT
+            for token in answer:
+                counts[token] += 1
             self._device.write(self._loaded, "counts", counts.tobytes())
         return "sample"
 

@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from webllm.errors import Unsupported
+
 Kind = Literal["weight", "constant", "state", "scratch", "staging"]
 Value = Literal["rows", "length"]
 
+MAX_GRID = 65535  # workgroups in one dimension
 PIECE_BYTES = 4 << 20  # weights reach the GPU in pieces of at most this size
 
 
@@ -62,6 +65,12 @@ class Dispatch:
     grid: tuple[Size, Size, Size]
     constants: tuple[tuple[str, float], ...] = ()
     variants: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise `Unsupported` for a grid that no WebGPU device takes."""
+        widest = max(size for size in (*self.grid, 1) if isinstance(size, int))
+        if widest > MAX_GRID:
+            raise Unsupported(f"{self.kernel} would need {widest:,} workgroups side by side; WebGPU takes {MAX_GRID:,}")
 
 
 @dataclass(frozen=True)

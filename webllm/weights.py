@@ -67,6 +67,8 @@ IMPORTS = {
 }
 
 
+_MAX_PARTS = 1024  # of one matrix; the largest there are need 8 on a device with default limits
+
 T = TypeVar("T", Matrix, Vector)
 
 
@@ -179,7 +181,12 @@ class Weights:
                 f"{tensor.name}: {step} rows of {tensor.shape[1]} take {step * row_bytes} bytes on the GPU; "
                 f"this device binds {binding} at a time"
             )
-        return binding // (step * row_bytes) * step
+        most = binding // (step * row_bytes) * step
+        if tensor.shape[0] > most * _MAX_PARTS:
+            raise Unsupported(
+                f"{tensor.name}: {[*tensor.shape]} is too large for this device, which binds {binding} bytes"
+            )
+        return most
 
     def _empty_part(self, name: str, dtype: str, first: int, rows: int, cols: int) -> Part:
         """Buffers for `rows` rows, rounded up to whole tiles. New buffers are zero: so is the padding."""

@@ -50,6 +50,38 @@ def test_the_model_was_fetched_once_header_and_weights_together(page, requests_s
     assert [request.range for request in fetched] == ["bytes=0-"]
 
 
+def test_a_stream_that_is_left_while_it_waits_does_not_end_the_running_answer(page, golden):
+    case = golden[CAPITAL]
+    ids = page.evaluate(
+        """async ([ids, n]) => {
+            const running = llm.generate(ids, n);
+            const messages = [{role: "user", content: "Count to a hundred."}];
+            for await (const chunk of llm.chat.completions.create({messages, stream: true})) break;
+            return running;
+        }""",
+        [case["prompt_ids"], 64],
+    )
+    assert ids == case["greedy_ids"]
+
+
+def test_a_stream_that_is_left_while_it_runs_lets_the_next_in(page, golden):
+    """With no error on the page: pieces that come after it was left are dropped."""
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    case = golden[CAPITAL]
+    ids = page.evaluate(
+        """async ([ids, n]) => {
+            const messages = [{role: "user", content: "Count to a hundred."}];
+            for await (const chunk of llm.chat.completions.create({messages, stream: true}))
+                if (chunk.choices[0].delta.content) break;
+            return llm.generate(ids, n);
+        }""",
+        [case["prompt_ids"], 64],
+    )
+    assert ids == case["greedy_ids"] and errors == []
+
+
 def test_progress_counts_bytes_up_to_all_of_them(page):
     progress = page.evaluate("progress")
     loaded = [p["loaded"] for p in progress]

@@ -114,6 +114,26 @@ def test_an_answer_that_the_host_must_choose_in_parts_is_numpy_s(
 
 
 @ON_WGPU
+@pytest.mark.parametrize(("name", "how"), [("small", PENALISED), ("wide", FLAT)], ids=["on the GPU", "by the host"])
+def test_an_answer_that_lets_others_in_between_is_numpy_s(
+    engine_of: Any, models: Any, monkeypatch: pytest.MonkeyPatch, name: str, how: Sampling
+) -> None:
+    """Its noise and its penalties go on where they were; the others have other penalties, and another prompt."""
+    monkeypatch.setattr("webllm.turns.STANDS_S", 0.0)
+    engine, other = engine_of(name), replace(PENALISED, seed=4)
+
+    async def run() -> list[int]:
+        got = []
+        async for token in engine.generate(PROMPT, 20, sampling=how):
+            got.append(token)
+            if len(got) in (1, 5, 6):
+                assert len([t async for t in engine.generate(PROMPT[:3], 4, sampling=other)]) == 4
+        return got
+
+    assert asyncio.run(run()) == answer(models[name][1], how, 20)
+
+
+@ON_WGPU
 def test_requests_leave_nothing_behind_for_each_other(engine_of: Any, models: Any) -> None:
     """Penalties, bias and the host's choices of one are not the next one's. The cache is shared."""
     engine, plain = engine_of("wide"), Sampling(top_k=3, seed=1)

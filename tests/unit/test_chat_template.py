@@ -173,16 +173,111 @@ def test_a_template_that_fails_on_the_messages_says_why():
         render("{{ messages[0].x.y }}")
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "{{ messages.__class__.__base__.__subclasses__() }}",
-        "{{ messages.append(1) }}",
-        "{{ 'a' * 10000000000 }}",
-        "{{ 9 ** 99999999 }}",
-        "{% for i in range(99999) %}{{ 'a' * 1000 }}{% endfor %}",
-    ],
-)
-def test_a_template_cannot_escape_or_fill_the_memory(source):
-    with pytest.raises(BadModel):
+DOUBLING = "{% set ns = namespace(x='a') %}{% for i in range(40) %}{% set ns.x = DOUBLED %}{% endfor %}"
+HOSTILE = {
+    "the class tree": "{{ messages.__class__.__base__.__subclasses__() }}",
+    "changing the messages": "{{ messages.append(1) }}",
+    "a long text": "{{ 'a' * 10000000000 }}",
+    "a long list": "{{ [0] * 10000000000 }}",
+    "a large power": "{{ 9 ** 99999999 }}",
+    "a power of a list": "{{ [1] ** 2 }}",
+    "numbers that double": "{% set ns = namespace(x=2) %}"
+    "{% for i in range(99999) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    "much output": "{% for i in range(99999) %}{{ 'a' * 1000 }}{% endfor %}",
+    "much of its own text": "{% for i in range(99999) %}" + "a" * 5000 + "{% endfor %}",
+    "loops in loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "loops that skip": "{% for i in range(99999) %}{% for j in range(99999) if false %}{% endfor %}{% endfor %}",
+    "a large body": "{% for i in range(99999) %}" + "{% set a = [1] %}" * 5000 + "{% endfor %}",
+    "macros": "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    "a macro without end": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "a block without end": "{% block b %}{{ self.b() }}{% endblock %}",
+    "text joined by ~": DOUBLING.replace("DOUBLED", "ns.x ~ ns.x") + "{{ ns.x }}",
+    "text joined by +": DOUBLING.replace("DOUBLED", "ns.x + ns.x") + "{{ ns.x }}",
+    "a block's text": "{% set ns = namespace(x='aaaa') %}{% for i in range(99) %}"
+    "{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}{% endfor %}",
+    "lists in lists, shown": DOUBLING.replace("DOUBLED", "[ns.x, ns.x]") + "{{ ns.x }}",
+    "lists in lists, compared": DOUBLING.replace("DOUBLED", "[ns.x, ns.x]") + "{{ ns.x == [ns.x] }}",
+    "lists in lists, as JSON": DOUBLING.replace("DOUBLED", "{'a': ns.x, 'b': ns.x}") + "{{ ns.x | tojson }}",
+    "tuples in tuples, hashed": DOUBLING.replace("DOUBLED", "(ns.x, ns.x)") + "{{ {ns.x: 1} }}",
+    "tuples in tuples, looked up": DOUBLING.replace("DOUBLED", "(ns.x, ns.x)") + "{{ {}[ns.x] }}",
+    "lists without end": "{% set ns = namespace(x=[]) %}"
+    "{% for i in range(9999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
+    "a wide field": "{{ '%10000000000d' % 1 }}",
+    "a field's width from elsewhere": "{{ '%*d' % (1000000000, 1) }}",
+    "a wide field, as a filter": "{{ '%10000000000d' | format(1) }}",
+    "str.format": "{{ '{:1000000000}'.format(1) }}",
+    "str.center": "{{ 'a'.center(1000000000) }}",
+    "str.center by another way": "{{ ('a' | attr('center'))(1000000000) }}",
+    "center": "{{ 'a' | center(1000000000) }}",
+    "indent": "{{ 'a\nb' | indent(1000000000) }}",
+    "the indent of JSON": "{{ [[1]] | tojson(indent=1000000000) }}",
+    "join": "{% set a = 'a' * 100000 %}{{ range(100000) | join(a) }}",
+    "str.join": "{% set a = 'a' * 100000 %}{{ a.join([''] * 100000) }}",
+    "replace": "{% set a = 'a' * 100000 %}{{ a | replace('', a) }}",
+    "str.replace": "{% set a = 'a' * 100000 %}{{ a.replace('a', a) }}",
+    "one text many times": "{{ (['a' * 1000000] * 1000) | join }}",
+    "long texts compared": "{% set a = 'a' * 1000000 %}{% set b = a ~ '' %}"
+    "{% for i in range(99999) %}{% if a == b %}{% endif %}{% endfor %}",
+    "long texts searched": "{% set a = 'a' * 1000000 %}"
+    "{% for i in range(99999) %}{% if 'b' in a %}{% endif %}{% endfor %}",
+    "long texts cut": "{% set a = 'a' * 1000000 %}{% for i in range(99999) %}{% set b = a[1:] %}{% endfor %}",
+    "the time": "{{ strftime_now('%1000000000Y') }}",
+    "a number that is too long": "{{ " + "9" * 100_000 + " }}",
+    "deep brackets": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+    "a long sum": "{{ " + "+".join(["1"] * 20_000) + " }}",
+    "blocks that Python cannot nest": "{% for a in b %}" * 60 + "{% endfor %}" * 60,
+    "a long template": "a" * 1_000_000,
+    "another file": "{% include 'x' %}",
+}
+
+
+@pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_template_cannot_escape_or_work_without_end(source):
+    """Each of these would take minutes, gigabytes or more; here each ends with an error that has a name."""
+    with pytest.raises((BadModel, RequestError)):
         render(source)
+
+
+def test_a_namespace_that_holds_itself_is_shown_as_a_namespace():
+    assert render("{% set ns = namespace() %}{% set ns.x = [ns, ns] %}{{ ns.x }}") == "[<namespace>, <namespace>]"
+
+
+def test_every_rendering_has_the_whole_budget():
+    """A template that works for half a budget can be rendered again and again."""
+    template = ChatTemplate("{% for i in range(99999) %}{{ 'a' * 50 }}{% endfor %}", SPECIAL)
+    assert all(len(template.render(HI)) == 1 for _ in range(4))
+
+
+@pytest.mark.parametrize(("count", "size"), [(10_000, 40), (10, 200_000)])
+def test_long_conversations_are_within_the_budget(count, size):
+    source = (
+        "{% for message in messages[::-1] %}{% if messages | length > 2 and message.role == 'user' %}{% endif %}"
+        "{% endfor %}"
+        "{% for message in messages %}{% if message.role == 'user' and '<tool>' not in message.content %}"
+        "{{ '<|im_start|>' + message['role'] + '\n' + message.content | trim ~ '<|im_end|>' }}{% endif %}{% endfor %}"
+    )
+    messages = [{"role": "user", "content": "x" * size}] * count
+    pieces = ChatTemplate(source, SPECIAL).render(messages)
+    assert sum(len(piece.text) for piece in pieces) == count * (size + len("<|im_start|>user\n<|im_end|>"))
+
+
+def test_what_templates_in_the_wild_use_is_there():
+    """Macros, namespaces, filters over lists, JSON of tools, methods of texts and dictionaries, chained comparisons."""
+    source = """
+        {%- macro show(tool) %}
+            {%- for key, value in tool.items() %}{{ key }}={{ value | upper }};{% endfor %}
+        {%- endmacro %}
+        {%- set ns = namespace(users=messages | selectattr('role', 'equalto', 'user') | list, note='') %}
+        {%- for message in ns.users %}
+            {%- set ns.note = ns.note ~ loop.index ~ ('!' if loop.last else ',') %}
+        {%- endfor %}
+        {{- ns.note }} {{ messages | map(attribute='role') | join(',') }}
+        {{- ' ' }}{{ messages[-1].content.split('|')[0].strip() }}
+        {{- ' ' + show({'a': 'x'}) }} {{ 1 < 2 <= 2 }} {{ 'a' in 'abc' }} {{ 3 in [1, 2] }} {{ 'k' in {'k': 1} }}
+        {{- ' ' }}{{ {'a': [1, 2]} | tojson }} {{ '%02d' | format(7) }} {{ '%s-%s' % ('a', 'b') }} {{ 7 // 2 }}
+        {{- ' ' }}{{ messages[0].get('name', 'nobody') }} {{ missing is defined }} {{ missing | default('d') }}
+        {%- set quoted %}<{{ messages[0].content | replace('H', 'h') }}>{% endset %} {{ quoted }}"""
+    messages = [*HI, {"role": "assistant", "content": "Yes"}, {"role": "user", "content": " Bye | now "}]
+    assert render(source, messages) == (
+        '1,2! user,assistant,user Bye a=X; True True False True {"a": [1, 2]} 07 a-b 3 nobody False d <hi>'
+    )

@@ -310,6 +310,111 @@ async def test_two_requests_at_once_take_turns(engine: Engine) -> None:
     assert both == [continuation(PROMPT, 12), continuation(other, 12)]
 
 
+THREE = [PROMPT, [9, 8, 7, 6, 5, 4], [*PROMPT[:6], 1]]
+
+
+async def test_three_requests_at_once_are_as_right_as_alone(engine: Engine) -> None:
+    answers = await asyncio.gather(*(tokens(engine, prompt, 12) for prompt in THREE))
+    assert answers == [continuation(prompt, 12) for prompt in THREE]
+
+
+@pytest.mark.parametrize("left", range(3))
+@pytest.mark.parametrize("after", [0, 1, 5])
+async def test_a_request_that_is_cancelled_harms_no_other(
+    engine: Engine, device: FakeDevice, left: int, after: int
+) -> None:
+    """Whether it runs or waits, and however far it is."""
+    tasks = [asyncio.create_task(tokens(engine, prompt, 12)) for prompt in THREE]
+    while device.decoded < 12 * left * (after > 0) + after:
+        await asyncio.sleep(0)
+    tasks[left].cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(results.pop(left), asyncio.CancelledError)
+    assert results == [continuation(prompt, 12) for i, prompt in enumerate(THREE) if i != left]
+    assert device.in_flight == 0
+
+
+async def test_an_interrupt_is_for_the_running_one_of_three(engine: Engine, device: FakeDevice) -> None:
+    tasks = [asyncio.create_task(tokens(engine, prompt, 12)) for prompt in THREE]
+    while device.decoded < 16:  # the first has ended, the second runs, the third waits
+        await asyncio.sleep(0)
+    engine.interrupt()
+    first, second, third = await asyncio.gather(*tasks)
+    assert [first, third] == [continuation(THREE[0], 12), continuation(THREE[2], 12)]
+    assert len(second) < 12 and second == continuation(THREE[1], len(second))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that stands loses its turn as soon as another waits."""
+    monkeypatch.setattr("webllm.turns.STANDS_S", 0.0)
+
+
+async def test_a_stream_that_is_left_and_kept_lets_the_next_request_in(engine: Engine) -> None:
+    stream = engine.generate(PROMPT, 50)
+    assert await anext(stream) == continuation(PROMPT, 1)[0]
+    assert await asyncio.wait_for(tokens(engine, [7, 8], 5), timeout=30) == continuation([7, 8], 5)
+    await stream.aclose()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_stream_that_stood_goes_on_where_it_was(engine: Engine, device: FakeDevice) -> None:
+    """It reads again what the other has overwritten: the first four tokens are common."""
+    stream = engine.generate(PROMPT, 12)
+    got = [await anext(stream) for _ in range(5)]
+    other = [*PROMPT[:4], 1, 1, 1]
+    assert await tokens(engine, other, 5) == continuation(other, 5)
+    device.prefilled.clear()
+    got += [token async for token in stream]
+    assert got == continuation(PROMPT, 12)
+    assert sum(device.prefilled) == len(PROMPT) + 5 - 1 - 4
+    assert device.in_flight == 0
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_streams_that_are_read_in_turns_are_all_right(engine: Engine) -> None:
+    streams = [engine.generate(prompt, 6) for prompt in THREE]
+    rounds = [[await anext(stream) for stream in streams] for _ in range(6)]
+    assert [list(answer) for answer in zip(*rounds, strict=True)] == [continuation(prompt, 6) for prompt in THREE]
+    assert [[token async for token in stream] for stream in streams] == [[], [], []]
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_request_within_a_stream_s_loop_does_not_wait_for_ever(engine: Engine) -> None:
+    got = []
+    async for token in engine.generate(PROMPT, 4):
+        got.append(token)
+        assert await tokens(engine, [token, 1], 3) == continuation([token, 1], 3)
+    assert got == continuation(PROMPT, 4)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_interrupt_of_another_does_not_end_a_stream_that_stands(engine: Engine) -> None:
+    stream = engine.generate(PROMPT, 12)
+    got = [await anext(stream)]
+    async for _ in engine.generate([7, 8], 5):
+        engine.interrupt()
+    got += [token async for token in stream]
+    assert got == continuation(PROMPT, 12)
+
+
+async def test_a_stream_that_stands_is_the_running_one_while_no_other_came(engine: Engine) -> None:
+    stream = engine.generate(PROMPT, 12)
+    await anext(stream)
+    engine.interrupt()
+    assert [token async for token in stream] == []
+
+
+async def test_a_stream_that_is_read_keeps_its_turn_to_the_end(engine: Engine, device: FakeDevice) -> None:
+    """Whoever awaits something else between two tokens is not overtaken: nothing is read twice."""
+    waiting: list[asyncio.Task[list[int]]] = []
+    async for _ in engine.generate(PROMPT, 12):
+        waiting = waiting or [asyncio.create_task(tokens(engine, [7, 8], 5))]
+        await asyncio.sleep(0.001)
+    assert await waiting[0] == continuation([7, 8], 5)
+    assert sum(device.prefilled) == len(PROMPT) - 1 + 1
+
+
 async def test_an_answer_ends_when_the_context_is_full(engine: Engine) -> None:
     """The last token is made from the last position and needs none of its own."""
     got = await tokens(engine, PROMPT)

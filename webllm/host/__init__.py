@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from webllm.checkpoint import Source
 from webllm.device import Device, Progress
+
+T = TypeVar("T")
+
+
+class BlockingCall(Protocol):
+    """One call of code that does not await."""
+
+    def post(self, action: Callable[[], object]) -> None:
+        """Have `action` called in the thread that waits."""
+        ...
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, which runs elsewhere. An exception in this thread, Ctrl-C above all, cancels it and is
+        raised at once. Raises `RequestError` where one cannot wait.
+        """
+        ...
 
 
 class Host(Protocol):
@@ -29,6 +45,14 @@ class Host(Protocol):
 
     def encoder(self, tokenizer_json: str) -> Callable[[str], list[int]]:
         """A function from ordinary text to token ids."""
+        ...
+
+    def BlockingCall(self) -> BlockingCall:
+        """For `webllm.sync`."""
+        ...
+
+    def start(self, work: Coroutine[Any, Any, object]) -> object:
+        """Run `work` where blocking calls run theirs; nobody waits for it."""
         ...
 
 

@@ -5,18 +5,21 @@ The worker hands the JavaScript side over as the global `webllmHost`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from asyncio import ensure_future
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 import js
-from pyodide.ffi import JsException, to_js
+from pyodide.ffi import JsException, can_run_sync, run_sync, to_js
 
 from webllm.device import Progress
 from webllm.device.browser import bridge_errors
 from webllm.device.browser import open_browser_device as open_device
-from webllm.errors import BadModel
+from webllm.errors import BadModel, RequestError
 
-__all__ = ["BrowserSource", "encoder", "open_bytes", "open_device", "open_source"]
+__all__ = ["BlockingCall", "BrowserSource", "encoder", "open_bytes", "open_device", "open_source", "start"]
+
+T = TypeVar("T")
 
 
 class BrowserSource:
@@ -68,3 +71,26 @@ def encoder(tokenizer_json: str) -> Callable[[str], list[int]]:
         return list(encode_text(text).to_py()) if text else []
 
     return encode
+
+
+class BlockingCall:
+    """See `host.BlockingCall`. There is one thread only: the browser suspends Python's stack."""
+
+    def post(self, action: Callable[[], object]) -> None:
+        """See `host.BlockingCall.post`."""
+        action()
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """See `host.BlockingCall.wait`."""
+        if can_run_sync():
+            return run_sync(work)  # type: ignore[no-any-return]
+        work.close()
+        raise RequestError(
+            "webllm.sync cannot wait here: it needs a browser with WebAssembly's JavaScript Promise Integration, and "
+            "Python that was started by runPythonAsync. Use await webllm.load(...)"
+        )
+
+
+def start(work: Coroutine[Any, Any, object]) -> object:
+    """See `Host.start`."""
+    return ensure_future(work)
