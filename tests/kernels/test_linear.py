@@ -65,7 +65,7 @@ def test_matmul_multiplies_in_halves(device: Any, rng: Any, dtype: str, shape: t
 
 
 def test_activations_beyond_the_largest_half_do_not_become_infinite(device: Any) -> None:
-    lab = Lab(device, 2, with_features(device, f16=True))
+    lab = Lab(device, 2, with_features(device, WIDE, f16=True))
     w, _ = lab.matrix("w", np.full((4, 32), 0.5), "F32")
     (got,) = lab.run((ops.linear(lab.tensor("x", np.full((2, 32), 1e6), 64), w), np.float32))
     assert np.array_equal(got, np.full((2, 4), 65504 * 16.0))
