@@ -18,7 +18,8 @@ from webllm.checkpoint import Checkpoint
 from webllm.describe import bytes_read
 from webllm.device import Device
 from webllm.engine import Engine
-from webllm.ops import Builder, Limits
+from webllm.limits import Limits
+from webllm.ops import Builder
 from webllm.plan import Dispatch, Plan, Program
 from webllm.program import Settings, build, decode_plan, read_rope_factors, step_bytes
 from webllm.selftest import limits_of

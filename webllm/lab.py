@@ -12,7 +12,8 @@ from typing import Any
 from webllm import host
 from webllm.checkpoint import Checkpoint, TensorInfo
 from webllm.device import Device
-from webllm.ops import PAGE, Builder, Cache, Heads, Limits, Matrix, Recorder, Tensor, Vector
+from webllm.limits import Limits
+from webllm.ops import PAGE, Builder, Cache, Heads, Matrix, Recorder, Tensor, Vector
 from webllm.plan import PIECE_BYTES, Program
 from webllm.program import KV_BYTES, rope_table, step_bytes
 from webllm.weights import Weights

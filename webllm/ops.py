@@ -7,9 +7,10 @@ one sequence): each op picks the kernel that suits the number of rows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from webllm.limits import Limits
 from webllm.plan import Buffer, Ceil, Dispatch, Kind, Plan, Size
 from webllm.sampling import RECORD_BYTES
 
@@ -18,57 +19,6 @@ SPLIT = 128  # positions that one workgroup of decode attention takes
 SHORT = 8 * SPLIT  # lengths up to which a plan may merge the splits inside o_proj
 TILE = 64  # rows that one workgroup of the prefill matmul takes
 RING = 64  # tokens the result buffer holds before it wraps
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the device allows; the defaults are what every WebGPU device has. Sizes in bytes.
-
-    Every choice among kernels that depends on the device is made from these. subgroups, f16: whether kernels may
-    use the features `subgroups` and `shader-f16`.
-    """
-
-    storage_binding: int = 128 << 20
-    workgroup_storage: int = 16 << 10
-    threads: int = 256  # of a matvec workgroup
-    workgroups: int = 256  # that keep the whole GPU busy
-    narrow: int = 2048  # rows of a weight below which matmul has too few workgroups to keep it busy
-    subgroups: bool = False
-    f16: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        limits: Mapping[str, int],
-        features: Collection[str] = (),
-        *,
-        software: bool = False,
-        exact: bool = False,
-    ) -> Limits:
-        """From WebGPU's own names.
-
-        software: a CPU plays GPU: many threads with barriers cost it most, and halves are slower than floats.
-        exact: no approximate kernels.
-        """
-        return cls(
-            limits["maxStorageBufferBindingSize"],
-            limits["maxComputeWorkgroupStorageSize"],
-            64 if software else limits["maxComputeInvocationsPerWorkgroup"],
-            1 if software else cls.workgroups,
-            0 if software else cls.narrow,
-            subgroups="subgroups" in features,
-            f16="shader-f16" in features and not (software or exact),
-        )
-
-    @property
-    def reduce(self) -> str:
-        """The library file for sums and maxima over a workgroup."""
-        return "subgroups" if self.subgroups else "plain"
-
-    @property
-    def tile(self) -> str:
-        """The library file for the numbers of a matmul's tile."""
-        return "f16" if self.f16 else "f32"
 
 
 class Builder:
@@ -310,7 +260,7 @@ def attend(qkv: Tensor, heads: Heads, cache: Cache, o_proj: Matrix, add_to: Tens
         linear(_attend_many(qkv, heads, cache), o_proj, add_to=add_to)
         return
     splits = _attend_splits(qkv, heads, cache)
-    if qkv.rec.short and _fits_workgroup(o_proj.cols, qkv.rec.builder.limits):
+    if qkv.rec.short and qkv.rec.builder.limits.holds_row(o_proj.cols):
         _linear(splits.part, o_proj, splits, None, add_to, add=True)
     else:
         linear(_merge(splits), o_proj, add_to=add_to)
@@ -431,27 +381,9 @@ def _matmul(
 
 def _norm_first(x: Tensor, norm: Norm | None) -> tuple[Tensor, Norm | None]:
     """Fold the norm into a matvec where the row fits in workgroup memory, otherwise record it first."""
-    if norm is None or (x.rec.rows == 1 and _fits_workgroup(x.shape[1], x.rec.builder.limits)):
+    if norm is None or (x.rec.rows == 1 and x.rec.builder.limits.holds_row(x.shape[1])):
         return x, norm
     return rms_norm(x, norm), None
-
-
-def _fits_workgroup(cols: int, limits: Limits) -> bool:
-    """Whether a matvec can keep its input row in workgroup memory, beside its sums."""
-    return -(-cols // 32) * 128 + min(512, limits.threads) * 16 <= limits.workgroup_storage
-
-
-def _matvec_shape(rows: int, cols: int, limits: Limits) -> tuple[int, int]:
-    """(rows, threads) of a workgroup: few rows where there are few in all, and a unit of 32 columns a thread.
-
-    Threads are a power of two, which halving sums need.
-    """
-    per = next((per for per in (16, 8) if rows // per >= limits.workgroups), 4)
-    wanted = -(-cols // 32) * per
-    if rows // per >= limits.workgroups:
-        wanted = max(16, wanted // 2)  # enough to do without: two units a thread
-    most = 1 << (min(512, limits.threads).bit_length() - 1)  # some devices allow 384 or 896
-    return per, min(most, 1 << (wanted - 1).bit_length())
 
 
 def _matvec(
@@ -465,7 +397,7 @@ def _matvec(
 ) -> None:
     """Record a matvec whose input is x, its norm, or what merging the splits in x gives."""
     cols = shape["COLS"]
-    per, threads = _matvec_shape(rows, cols, x.rec.builder.limits)
+    per, threads = x.rec.builder.limits.matvec_shape(rows, cols)
     constants: dict[str, float] = {**shape, "PER": per, "WG": threads}
     variants["input"] = "plain"
     if source is not None:

@@ -13,8 +13,9 @@ from types import ModuleType
 from webllm import models, ops
 from webllm.checkpoint import Checkpoint
 from webllm.errors import BadModel, RequestError, Unsupported
+from webllm.limits import Limits
 from webllm.memory import share_scratch
-from webllm.ops import PAGE, RING, TILE, Builder, Cache, Heads, Limits, Recorder, Tensor
+from webllm.ops import PAGE, RING, TILE, Builder, Cache, Heads, Recorder, Tensor
 from webllm.plan import PIECE_BYTES, Plan, Program, Upload
 from webllm.weights import Weights, random_uploads
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 import webllm.lab
 from webllm.lab import Record
-from webllm.ops import Limits, Matrix, Tensor, Vector
+from webllm.limits import Limits
+from webllm.ops import Matrix, Tensor, Vector
 from webllm.weights import IMPORTS
 
 Array = NDArray[Any]

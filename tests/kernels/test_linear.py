@@ -9,7 +9,8 @@ import pytest
 
 from tests.kernels.harness import K_TYPES, ROUNDED, ROUNDING, Array, Lab, columns, each, nmse, with_features
 from webllm import ops
-from webllm.ops import Limits, Matrix, Norm
+from webllm.limits import Limits
+from webllm.ops import Matrix, Norm
 from webllm.weights import IMPORTS
 
 QUANTISED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", *K_TYPES]

@@ -10,7 +10,8 @@ import pytest
 
 from tests.kernels.harness import ROUNDED, ROUNDING, Lab, columns, nmse, with_features
 from webllm import ops
-from webllm.ops import RING, Builder, Limits, Norm, Recorder
+from webllm.limits import Limits
+from webllm.ops import RING, Builder, Norm, Recorder
 from webllm.plan import Program
 from webllm.weights import IMPORTS, random_uploads
 

@@ -11,7 +11,7 @@ import pytest
 from tests.kernels.conftest import open_native
 from webllm import kernels
 from webllm.errors import KernelWarning
-from webllm.ops import Limits
+from webllm.limits import Limits
 from webllm.selftest import cases, limits_of, optional, selftest, try_case
 from webllm.selftest.cases import Case
 

@@ -20,7 +20,7 @@ from webllm.checkpoint import Checkpoint, TensorInfo
 from webllm.device.native import NativeDevice
 from webllm.engine import Engine
 from webllm.host.files import BytesSource
-from webllm.ops import Limits
+from webllm.limits import Limits
 from webllm.program import Settings, build
 
 Array = NDArray[Any]

@@ -19,7 +19,7 @@ from webllm.checkpoint.gguf import read_gguf
 from webllm.checkpoint.gguf_model import checkpoint_from_gguf
 from webllm.engine import Engine, Timing
 from webllm.host.files import FileSource
-from webllm.ops import Limits
+from webllm.limits import Limits
 from webllm.program import Settings, build
 from webllm.sampling import IN_PROMPT
 

@@ -20,8 +20,8 @@ from webllm.device.native import NativeDevice
 from webllm.engine import Engine
 from webllm.errors import OutOfMemory
 from webllm.host.files import FileSource
+from webllm.limits import Limits
 from webllm.models import llama
-from webllm.ops import Limits
 from webllm.program import Settings, build, read_rope_factors
 
 UNTIED = Shape()

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from webllm import kernels, program
 from webllm.errors import WebLLMError
+from webllm.limits import Limits
 from webllm.link import link
-from webllm.ops import PAGE, SHORT, Limits
+from webllm.ops import PAGE, SHORT
 from webllm.plan import Ceil, Dispatch, Plan, Program
 from webllm.program import Settings, build
 from webllm.sampling import RECORD_BYTES

@@ -23,8 +23,8 @@ from webllm.checkpoint.gguf import read_gguf
 from webllm.checkpoint.gguf_model import checkpoint_from_gguf
 from webllm.errors import WebLLMError
 from webllm.host.encoder import rust_encoder
+from webllm.limits import Limits
 from webllm.link import link
-from webllm.ops import Limits
 from webllm.program import Settings, build, context_size, read_rope_factors
 from webllm.pull import cached
 from webllm.tokenizer import Tokenizer

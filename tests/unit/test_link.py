@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from webllm import kernels
+from webllm.limits import Limits
 from webllm.link import Linked, link
-from webllm.ops import Limits
 from webllm.plan import Buffer, Ceil, Dispatch, Plan, Program, Upload
 from webllm.program import Settings, build
 from webllm.synthetic import QUANTS, checkpoint_from_config

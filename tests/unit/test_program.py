@@ -15,7 +15,8 @@ import pytest
 from webllm.checkpoint import Checkpoint, TensorInfo
 from webllm.errors import BadModel, RequestError, Unsupported
 from webllm.kernels import module
-from webllm.ops import RING, Limits
+from webllm.limits import Limits
+from webllm.ops import RING
 from webllm.plan import PIECE_BYTES, Plan, Program
 from webllm.program import (
     CHUNK,

@@ -4,7 +4,7 @@ import pytest
 
 from webllm.describe import bytes_read, describe, dispatches_by_layer
 from webllm.errors import BadModel, RequestError, Unsupported
-from webllm.ops import Limits
+from webllm.limits import Limits
 from webllm.program import Settings, build
 from webllm.synthetic import QUANTS, checkpoint_from_config
 

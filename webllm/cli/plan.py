@@ -13,7 +13,7 @@ from webllm.cli.output import emit, megabytes
 from webllm.cli.running import run
 
 if TYPE_CHECKING:
-    from webllm.ops import Limits
+    from webllm.limits import Limits
 
 
 def plan(
@@ -37,7 +37,7 @@ def plan(
 
 def read_limits(text: str, features: Sequence[str] = ()) -> Limits:
     """`default`, or WebGPU's names with numbers; what is not named has the value that every device has."""
-    from webllm.ops import Limits
+    from webllm.limits import Limits
 
     least = Limits()
     values = {

@@ -13,7 +13,7 @@ from webllm import kernels
 from webllm.device import Device
 from webllm.errors import DeviceError, DeviceLost, KernelWarning
 from webllm.lab import Lab
-from webllm.ops import Limits
+from webllm.limits import Limits
 from webllm.plan import Program
 from webllm.selftest.cases import MATMUL, RMS_NORM, Case, all_cases
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from webllm.device import Device
-from webllm.ops import Limits
+from webllm.limits import Limits
 from webllm.plan import Buffer, Dispatch, Plan, Program
 from webllm.program import Settings, build
 from webllm.synthetic import QUANTS, checkpoint_from_config

@@ -1,0 +1,73 @@
+"""What a device allows, and every choice among kernels and their shapes that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the device allows; the defaults are what every WebGPU device has. Sizes in bytes.
+
+    Every choice among kernels that depends on the device is made from these. subgroups, f16: whether kernels may
+    use the features `subgroups` and `shader-f16`.
+    """
+
+    storage_binding: int = 128 << 20
+    workgroup_storage: int = 16 << 10
+    threads: int = 256  # of a matvec workgroup
+    workgroups: int = 256  # that keep the whole GPU busy
+    narrow: int = 2048  # rows of a weight below which matmul has too few workgroups to keep it busy
+    subgroups: bool = False
+    f16: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        limits: Mapping[str, int],
+        features: Collection[str] = (),
+        *,
+        software: bool = False,
+        exact: bool = False,
+    ) -> Limits:
+        """From WebGPU's own names.
+
+        software: a CPU plays GPU: many threads with barriers cost it most, and halves are slower than floats.
+        exact: no approximate kernels.
+        """
+        return cls(
+            limits["maxStorageBufferBindingSize"],
+            limits["maxComputeWorkgroupStorageSize"],
+            64 if software else limits["maxComputeInvocationsPerWorkgroup"],
+            1 if software else cls.workgroups,
+            0 if software else cls.narrow,
+            subgroups="subgroups" in features,
+            f16="shader-f16" in features and not (software or exact),
+        )
+
+    @property
+    def reduce(self) -> str:
+        """The library file for sums and maxima over a workgroup."""
+        return "subgroups" if self.subgroups else "plain"
+
+    @property
+    def tile(self) -> str:
+        """The library file for the numbers of a matmul's tile."""
+        return "f16" if self.f16 else "f32"
+
+    def holds_row(self, cols: int) -> bool:
+        """Whether a matvec can keep its input row in workgroup memory, beside its sums."""
+        return -(-cols // 32) * 128 + min(512, self.threads) * 16 <= self.workgroup_storage
+
+    def matvec_shape(self, rows: int, cols: int) -> tuple[int, int]:
+        """(rows, threads) of a workgroup: few rows where there are few in all, and a unit of 32 columns a thread.
+
+        Threads are a power of two, which halving sums need.
+        """
+        per = next((per for per in (16, 8) if rows // per >= self.workgroups), 4)
+        wanted = -(-cols // 32) * per
+        if rows // per >= self.workgroups:
+            wanted = max(16, wanted // 2)  # enough to do without: two units a thread
+        most = 1 << (min(512, self.threads).bit_length() - 1)  # some devices allow 384 or 896
+        return per, min(most, 1 << (wanted - 1).bit_length())
