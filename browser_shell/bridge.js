@@ -38,6 +38,7 @@ const PROGRESS_MS = 100;
 const SUBMITS = 5; // a step is cut into so many: the GPU starts on the first while the rest is encoded
 
 const failure = (name, message, details = {}) => Object.assign(new Error(message), { name, ...details });
+const unloaded = (id) => failure("Closed", `no program ${id} on the GPU: it was unloaded`);
 const roundUp = (size) => Math.ceil(size / 4) * 4;
 
 /**
@@ -123,7 +124,7 @@ export class Bridge {
   async load(linkedJson, sources, onProgress = null) {
     /** @type {Linked} */
     const linked = JSON.parse(linkedJson);
-    const program = { buffers: [], plans: {}, seconds: {}, staging: new Map(), live: true };
+    const program = { buffers: [], plans: {}, seconds: {}, staging: new Map(), growth: Promise.resolve(), live: true };
     const timed = stopwatch(program.seconds);
     try {
       program.buffers = await timed("buffers", this.#allocate(linked.buffers));
@@ -176,19 +177,31 @@ export class Bridge {
 
   /**
    * Give buffers so many bytes, one after another; what is in them stays, and steps in flight end with the old ones.
+   * Calls for one program wait for each other: one that its caller no longer waits for goes on.
    * @param {[buffer: number, size: number][]} sizes
-   * @throws OutOfMemory; the buffers that did not grow are as they were
+   * @throws OutOfMemory; the buffers that did not grow are as they were. Closed where the program is unloaded meanwhile
    */
   async grow(id, sizes) {
     const program = this.#program(id);
+    const grown = program.growth.then(() => this.#growNow(id, sizes));
+    program.growth = grown.catch(() => {}); // its own caller is told
+    return grown;
+  }
+
+  async #growNow(id, sizes) {
     let unfreed = 0;
     for (const [number, size] of sizes) {
+      const program = this.#program(id); // it may have been unloaded while this waited
       const old = program.buffers[number];
       if (size <= old.size) continue;
       this.#check();
       const buffer = await this.#larger(old, size);
-      if (!program.live) return this.#free([buffer]); // it was unloaded meanwhile
-      program.buffers[number] = buffer;
+      if (!program.live) {
+        this.#free([buffer]);
+        throw unloaded(id);
+      }
+      this.#copy(old, buffer);
+      program.buffers[number] = buffer; // at once: no step may come between the copy and this
       this.#rebind(program, number);
       this.#free([old]); // the browser waits for the steps that use it, and for the copy
       unfreed += old.size;
@@ -214,7 +227,7 @@ export class Bridge {
 
   #program(id) {
     const program = this.#programs.get(id);
-    if (!program) throw failure("Closed", `no program ${id} on the GPU: it was unloaded`);
+    if (!program) throw unloaded(id);
     return program;
   }
 
@@ -251,7 +264,7 @@ export class Bridge {
     return buffers;
   }
 
-  /** A larger buffer with the contents of `old`. */
+  /** A buffer like `old`, but larger and empty. */
   async #larger(old, size) {
     let buffer;
     try {
@@ -264,10 +277,13 @@ export class Bridge {
       const sizes = { [old.label]: size };
       throw failure(error.name, `${old.label} cannot grow to ${size} bytes: ${error.message}`, { sizes });
     }
-    const encoder = this.#device.createCommandEncoder();
-    encoder.copyBufferToBuffer(old, 0, buffer, 0, old.size);
-    this.#device.queue.submit([encoder.finish()]);
     return buffer;
+  }
+
+  #copy(from, to) {
+    const encoder = this.#device.createCommandEncoder();
+    encoder.copyBufferToBuffer(from, 0, to, 0, from.size);
+    this.#device.queue.submit([encoder.finish()]);
   }
 
   /** New bind groups for the dispatches that use a buffer. */
@@ -547,8 +563,14 @@ function located({ message, lineNum }, code) {
 async function guarded(device, make) {
   device.pushErrorScope("validation");
   device.pushErrorScope("out-of-memory");
-  make();
-  const [memory, validation] = await Promise.all([device.popErrorScope(), device.popErrorScope()]);
+  let popped;
+  try {
+    make();
+  } finally {
+    popped = Promise.all([device.popErrorScope(), device.popErrorScope()]);
+    popped.catch(() => {}); // where make() threw, that is told
+  }
+  const [memory, validation] = await popped;
   const error = memory ?? validation;
   if (error) throw asFailure(error);
 }

@@ -96,13 +96,16 @@ async function closeModel() {
 
 /** Load the model anew after its GPU went away; the conversation goes on. */
 async function reload() {
+  const mine = llm;
+  const current = () => llm === mine; // until another load takes its place
   showLoading();
   try {
-    await llm.reload({ onProgress: showProgress });
+    await mine.reload({ onProgress: (progress) => current() && showProgress(progress) });
   } catch (error) {
-    return showError(error, ["Reload the model", reload]);
+    if (current()) showError(error, ["Reload the model", reload]);
+    return;
   }
-  showReady($("model").textContent);
+  if (current()) showReady($("model").textContent);
 }
 
 function askForFile(text, wayOut) {
@@ -122,6 +125,7 @@ function showReady(name) {
   const slow = software && "No GPU was found, so the model runs on the processor. Answers are the same, but slow.";
   $("adapter").textContent = adapter;
   show($("notice"), [wrongSettings, slow].filter(Boolean).join(" "));
+  hideAlert();
   setState("ready");
   announce(`${name} is ready`);
   if (document.activeElement === document.body) focusPrompt();

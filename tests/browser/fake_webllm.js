@@ -1,7 +1,8 @@
 /**
  * Stands in for webllm.js where a test needs a page and no model. Its answers come from `window.fake`:
  * {adapter, context, pieces, delay, error: {name, message}, errorAfter: pieces, loadErrors: [one a load or reload, null: none],
- * loading: true, to load until it is cancelled}. `window.requests` are what `create` was called with.
+ * loading: true, to load until it is cancelled and to reload until it is closed}. `window.requests` are what `create` was
+ * called with.
  */
 
 const fake = {
@@ -20,6 +21,7 @@ window.reloads = 0;
 window.closes = 0;
 
 const failure = ({ name, message }) => Object.assign(new Error(message), { name });
+const ended = (signal) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
 
 export async function listModels() {
   return { tiny: { url: "models/tiny.gguf", bytes: 98_000_000 } };
@@ -28,7 +30,7 @@ export async function listModels() {
 export async function load(model, { onProgress, signal }) {
   window.loads.push(model.name ?? model);
   onProgress({ phase: "weights", loaded: 49_000_000, total: 98_000_000, tensors: 10, seconds: 2 });
-  if (fake.loading) await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  if (fake.loading) await ended(signal);
   failIfTold();
   return new FakeModel();
 }
@@ -40,6 +42,7 @@ function failIfTold() {
 
 class FakeModel {
   #stopped = false;
+  #closed = new AbortController();
   info = { adapter: fake.adapter, context: fake.context };
   chat = { completions: { create: (request) => this.#create(request) } };
 
@@ -49,11 +52,13 @@ class FakeModel {
 
   async close() {
     window.closes++;
+    this.#closed.abort(failure({ name: "Closed", message: "the model was closed" }));
   }
 
   async reload({ onProgress }) {
     window.reloads++;
     onProgress({ phase: "weights", loaded: 98_000_000, total: 98_000_000, tensors: 10, seconds: 4 });
+    if (fake.loading) await ended(this.#closed.signal);
     failIfTold();
     fake.error = null;
   }

@@ -174,6 +174,17 @@ def test_what_webgpu_reports_outside_of_a_call_is_told_by_the_next_one(page):
     assert page.evaluate(code, program([1, 1, 1])) == ["DeviceError", 1]
 
 
+def test_a_load_that_throws_hides_no_later_error(page):
+    """A size below zero is no number of bytes to WebGPU."""
+    code = """async p => {
+        const id = await load(p);
+        const refused = await load({ ...p, buffers: [{ ...p.buffers[0], size: -4 }] }).catch(({ name }) => name);
+        bridge.write(id, 0, new Uint8Array(8), 0);
+        return [refused, await bridge.submit(id, ['count'], 1, 1).catch(({ name }) => name)];
+    }"""
+    assert page.evaluate(code, program([1, 1, 1])) == ["TypeError", "DeviceError"]
+
+
 def test_a_buffer_grows_while_steps_are_in_flight_and_keeps_what_they_write(page):
     """The first three count in the small buffer, the copy comes after them, the other two count in the large one."""
     code = """async p => {
@@ -200,6 +211,50 @@ def test_growth_that_fails_leaves_the_buffer_as_it_was(page):
         return [error, bridge.bytes - before, words(await bridge.submit(id, ['count'], 1, 1))];
     }"""
     assert page.evaluate(code, program([1, 1, 1])) == [{"count": 2**40}, 0, [2]]
+
+
+@pytest.mark.parametrize("sizes", [[1024, 2048], [2048, 1024], [2**40, 2048]])
+def test_growths_of_one_buffer_at_the_same_time_wait_for_each_other(page, sizes):
+    """Also for one that fails. 4 bytes are for reading back the first step's result."""
+    code = """async ([p, sizes]) => {
+        const before = bridge.bytes;
+        const id = await load(p);
+        await bridge.submit(id, ['count'], 1, 1);
+        await Promise.allSettled(sizes.map((size) => bridge.grow(id, [[0, size]])));
+        const held = bridge.bytes - before - 4;
+        const [count] = words(await bridge.submit(id, ['count'], 1, 1));
+        bridge.unload(id);
+        return [held, count, bridge.bytes - before];
+    }"""
+    assert page.evaluate(code, [program([1, 1, 1]), sizes]) == [2048, 2, 0]
+
+
+def test_a_program_that_is_unloaded_while_it_grows_is_closed_and_another_goes_on(page):
+    code = """async p => {
+        const before = bridge.bytes;
+        const [id, other] = [await load(p), await load(p)];
+        const growths = [1024, 2048].map((size) => bridge.grow(id, [[0, size]]).catch(({ name }) => name));
+        await null; // the first is under way
+        bridge.unload(id);
+        const names = await Promise.all(growths);
+        const counts = words(await bridge.submit(other, ['count'], 1, 1));
+        bridge.unload(other);
+        return [names, counts, bridge.bytes - before];
+    }"""
+    assert page.evaluate(code, program([1, 1, 1])) == [["Closed", "Closed"], [1], 0]
+
+
+def test_a_device_that_is_closed_while_a_program_grows_frees_everything(page):
+    code = """async p => {
+        const { openDevice } = await import("/bridge.js");
+        const own = await openDevice();
+        const id = await own.load(JSON.stringify(p), []);
+        const growths = [1024, 2048].map((size) => own.grow(id, [[0, size]]).catch(({ name }) => name));
+        await null; // the first is under way
+        own.close();
+        return [await Promise.all(growths), own.bytes];
+    }"""
+    assert page.evaluate(code, program([1, 1, 1])) == [["Closed", "Closed"], 0]
 
 
 def test_a_program_takes_its_readback_buffers_along(page):

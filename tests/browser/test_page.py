@@ -395,6 +395,22 @@ def test_a_file_that_is_dropped_takes_the_place_of_a_running_load(open_page):
     expect(page.locator("#alert")).to_be_hidden()
 
 
+def test_a_file_that_is_dropped_takes_the_place_of_a_running_reload(open_page):
+    """Which fails as its model is closed; that is no longer told."""
+    page = open_page(error=LOST)
+    ask(page, "Hi")
+    page.evaluate("fake.loading = true")
+    press(page, "Reload the model")
+    wait_for(page, "loading")
+    drop(page, "mine.gguf")
+    assert page.evaluate("[reloads, closes, loads]") == [1, 1, ["tiny", "mine.gguf"]]
+    wait_for(page, "loading")
+    expect(page.locator("#alert")).to_be_hidden()
+    expect(page.locator("#model")).to_have_text("mine.gguf")
+    press(page, "Cancel")
+    expect(page.get_by_role("alert")).to_have_text("mine.gguf was not loaded.")
+
+
 def test_a_dropped_file_of_another_kind_changes_nothing(open_page):
     page = open_page()
     ask(page, "Hi")
