@@ -128,7 +128,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
   let head = group.x * GROUP;
   let kv_head = head / (HEADS / KV_HEADS);
   let first = group.y * WG;
-  let count = min(WG, row.position + 1u - first);
+  // A step that waits for the host may be longer than its row: what lies beyond is not merged.
+  let count = min(WG, max(row.position + 1u, first) - first);
   load_queries(group.z, row.position, head, t);
   if (first + count > row.position) {
     store_own(group.z, row, kv_head, t);

@@ -24,6 +24,11 @@ __version__ = "0.1.0"
 __all__ = ["LLM", "Sampling", "__version__", "errors", "load", "sync"]
 
 
+def __dir__() -> list[str]:
+    """What completion shows."""
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """Import the engine when it is first asked for: `import webllm` alone is quick."""
     homes = {"LLM": "webllm.api", "load": "webllm.api", "Sampling": "webllm.sampling"}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from webllm import host
+from webllm.catalog import generation_of
 from webllm.chat import Chat, Completions
 from webllm.chat_template import ChatTemplate
 from webllm.checkpoint import Checkpoint
@@ -21,7 +22,7 @@ from webllm.engine import Engine
 from webllm.errors import Closed, RequestError
 from webllm.program import Settings, build, context_size, read_rope_factors
 from webllm.sampling import GREEDY, Sampling
-from webllm.selftest import limits_of
+from webllm.selftest import open_tested
 from webllm.tokenizer import Tokenizer
 from webllm.turns import Turn
 
@@ -209,6 +210,8 @@ async def load(
     try:
         with seconds.of("header"):
             checkpoint = checkpoint_from_gguf(await read_gguf(source), source)
+        recommended = generation_of(source.name)
+        checkpoint = replace(checkpoint, generation={**recommended, **checkpoint.generation})
         settings = Settings(context_size(checkpoint, context), kv)
         opened = Opened(str(model), checkpoint, settings, exact, adapter, power_preference)
         device, loaded, seconds = await _open(opened, seconds, on_progress)
@@ -222,11 +225,15 @@ async def load(
 
 async def _open(opened: Opened, seconds: Seconds, on_progress: Progress | None) -> tuple[Device, Loaded, Seconds]:
     """A device with the model on it, and what every part took. On a failure nothing stays open."""
-    with seconds.of("device"):
-        device = await host.current().open_device(opened.adapter, opened.power_preference)
+
+    async def open_device() -> Device:
+        with seconds.of("device"):
+            return await host.current().open_device(opened.adapter, opened.power_preference)
+
+    with seconds.of("selftest"):
+        device, limits = await open_tested(open_device, exact=opened.exact)
+    seconds["selftest"] -= seconds["device"]
     try:
-        with seconds.of("selftest"):
-            limits = await limits_of(device, exact=opened.exact)
         with seconds.of("program"):
             factors = await read_rope_factors(opened.checkpoint)
             program = build(opened.checkpoint, opened.settings, limits, rope_factors=factors)

@@ -22,7 +22,7 @@ from webllm.limits import Limits
 from webllm.ops import Builder
 from webllm.plan import Dispatch, Plan, Program
 from webllm.program import Settings, build, decode_plan, read_rope_factors, step_bytes
-from webllm.selftest import limits_of
+from webllm.selftest import open_tested
 
 AHEAD = 4
 WARM_UP_S = 0.3  # GPUs idle at low clocks: without this numbers read up to three times too low
@@ -91,7 +91,7 @@ class _Timed:
 
 
 async def run(
-    device: Device,
+    open_device: Callable[[], Awaitable[Device]],
     checkpoint: Checkpoint,
     request: Request,
     *,
@@ -103,11 +103,26 @@ async def run(
     random: weights are made on the GPU; otherwise they are read from the checkpoint's sources. note:
     told what is being measured.
     """
+    device, limits = await open_tested(open_device, exact=request.exact)
+    try:
+        return await _measure(device, limits, checkpoint, request, random, note)
+    finally:
+        device.close()
+
+
+async def _measure(
+    device: Device,
+    limits: Limits,
+    checkpoint: Checkpoint,
+    request: Request,
+    random: bool,
+    note: Callable[[str], None],
+) -> dict[str, Any]:
     note("copy")
     copy = await copy_bandwidth(device)
     context = request.needed()
     note("weights")
-    settings, limits = Settings(context, request.kv), await limits_of(device, exact=request.exact)
+    settings = Settings(context, request.kv)
     factors = await read_rope_factors(checkpoint)
     program = _with_parts(build(checkpoint, settings, limits, rope_factors=factors, random=random))
     timed = TimedDevice(device)

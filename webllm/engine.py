@@ -100,7 +100,7 @@ class Engine:
             self.last = timing
             started = time.perf_counter()
             while len(answer) < count and not turn.interrupted:  # again where the cache was another's meanwhile
-                async with aclosing(self._tokens(ids, answer, count, sampling, timing)) as tokens:
+                async with aclosing(self._tokens(ids, answer, count, sampling, timing, turn)) as tokens:
                     async for token in tokens:
                         answer.append(token)
                         now = time.perf_counter()
@@ -113,7 +113,7 @@ class Engine:
                         timing.interrupted = turn.interrupted
                         if token in stop_ids or len(answer) == count or turn.interrupted:
                             return
-                        if await turn.was_lost():
+                        if await turn.resume():
                             break
             timing.interrupted = turn.interrupted
 
@@ -122,7 +122,7 @@ class Engine:
         ids = self.check(ids)
         async with Turn(self.turns) as turn:
             async with _InFlight() as steps:
-                await self._prefill(ids, Timing(), steps)
+                await self._prefill(ids, Timing(), steps, turn)
                 await self._settle(steps, left=0)
             if turn.interrupted:
                 raise RequestError("interrupted before the whole prompt was read, so there are no logits of it")
@@ -132,11 +132,6 @@ class Engine:
     def interrupt(self) -> None:
         """End the running request: after the token, or the chunk of the prompt, that is being worked on."""
         self.turns.interrupt()
-
-    @property
-    def was_interrupted(self) -> bool:
-        """Whether `interrupt()` ended the last request."""
-        return self.turns.interrupted
 
     @property
     def cached_tokens(self) -> int:
@@ -167,18 +162,18 @@ class Engine:
         return ids
 
     async def _tokens(
-        self, prompt: list[int], answer: Sequence[int], count: int, sampling: Sampling, timing: Timing
+        self, prompt: list[int], answer: Sequence[int], count: int, sampling: Sampling, timing: Timing, turn: Turn
     ) -> AsyncGenerator[int, None]:
         """Bring the cache to the prompt and what there is of the answer, and yield the rest of it."""
         async with _InFlight() as steps:
-            await self._prefill([*prompt, *answer], Timing() if answer else timing, steps)
-            if self.was_interrupted:
+            await self._prefill([*prompt, *answer], Timing() if answer else timing, steps, turn)
+            if turn.interrupted:
                 return
             async with aclosing(self._decode(prompt, tuple(answer), count, steps, sampling, timing)) as tokens:
                 async for token in tokens:
                     yield token
 
-    async def _prefill(self, ids: list[int], timing: Timing, steps: _InFlight) -> None:
+    async def _prefill(self, ids: list[int], timing: Timing, steps: _InFlight, turn: Turn) -> None:
         """Bring the cache to ids[:-1]; the last token goes through decode, which has the LM head.
 
         The last chunk is left in flight: decode may follow without waiting.
@@ -196,7 +191,7 @@ class Engine:
             steps.add(self._device.submit(self._loaded, ["prefill"], len(chunk), start), chunk)
             # How fast this device is has to be known before it gets a second chunk.
             await self._settle(steps, left=1 if self._pace.known or start == len(ids) - 1 else 0)
-            if self.was_interrupted:
+            if turn.interrupted:
                 await self._settle(steps, left=0)
                 return
 

@@ -26,11 +26,6 @@ class Turns:
         """Tell the running request to end; those that wait are not meant."""
         self._newest.interrupted = True
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether the running request, or else the last, was told to end."""
-        return self._newest.interrupted
-
     async def take(self, turn: Turn) -> None:
         """Wait until it is this request's turn."""
         watch = asyncio.ensure_future(self._watch()) if self._lock.locked() else None
@@ -59,7 +54,7 @@ class Turn:
         ...
         turn.stand()
         yield token
-        if await turn.was_lost(): ...  # the engine was another's meanwhile; now it is ours again
+        if await turn.resume(): ...  # the engine was another's meanwhile; now it is ours again
     """
 
     def __init__(self, turns: Turns) -> None:
@@ -81,8 +76,8 @@ class Turn:
         """From now on this request waits for whoever reads its stream."""
         self._stands_since = time.monotonic()
 
-    async def was_lost(self) -> bool:
-        """The reader is back: True if others may have had the engine meanwhile. On return the turn is ours."""
+    async def resume(self) -> bool:
+        """The reader is back: wait until the turn is ours again. True if others may have had the engine meanwhile."""
         self._stands_since = None
         lost = not self._held
         if lost:

@@ -12,6 +12,8 @@ import pytest
 
 from webllm.device.native import NativeDevice
 
+os.environ.pop("WEBLLM_ADAPTER", None)  # the user's own choice of a GPU is not meant here
+
 # The Vulkan driver under Tint: Chromium's, unless another is named (`make test-all` names one that has f16).
 TINT_DRIVER = Path(os.environ.get("WEBLLM_TINT_DRIVER", "/usr/lib/chromium/vk_swiftshader_icd.json"))
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import webllm
+from webllm.device.native import NativeDevice
 from webllm.errors import Closed, RequestError
 
 ROOT = Path(__file__).parents[2]
@@ -115,12 +116,24 @@ def test_progress_is_told_in_the_thread_that_waits(smollm2_file: Path) -> None:
         llm.generate([1])
 
 
-def test_an_error_of_the_caller_s_progress_ends_the_load(smollm2_file: Path) -> None:
-    def on_progress(progress: dict[str, Any]) -> None:
-        raise ZeroDivisionError
+def test_an_error_of_the_caller_s_progress_ends_the_load(smollm2_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Any]] = []
+    closed, close = threading.Event(), NativeDevice.close
 
+    def on_progress(progress: dict[str, Any]) -> None:
+        told.append(progress)
+        if len(told) == 3:
+            raise ZeroDivisionError
+
+    def closing(device: NativeDevice) -> None:
+        close(device)
+        closed.set()
+
+    monkeypatch.setattr(NativeDevice, "close", closing)
     with pytest.raises(ZeroDivisionError):
         webllm.sync.load(smollm2_file, context=64, on_progress=on_progress)
+    assert closed.wait(60)
+    assert len(told) == 3  # of 273 tensors
 
 
 class Program:

@@ -565,8 +565,8 @@ async def test_a_made_up_checkpoint_has_the_tensors_of_a_real_one(model_file):
 def test_bench_hands_its_options_to_the_library(done, cli, plays, config_file, monkeypatch):
     asked = []
 
-    async def run(device, checkpoint, request, *, random, note):
-        asked.append((checkpoint.name, request, random))
+    async def run(open_device, checkpoint, request, *, random, note):
+        asked.append((checkpoint.name, request, random, await open_device()))
         note("measuring")
         return {"results": [], "adapter": "Script", "copy_gb_per_s": 1.0}
 
@@ -574,8 +574,8 @@ def test_bench_hands_its_options_to_the_library(done, cli, plays, config_file, m
     device = plays(ScriptedDevice())
     flags = ["--prompt-tokens", "16,32", "--decode-tokens", "4", "--at-context", "8", "--repeats", "2"]
     result = done("bench", "--config", config_file, "--quant", "q8", *flags)
-    assert result["quant"] == "q8" and device.closed
-    assert asked == [("llama q8", bench.Request([16, 32], 4, [8], 2), True)]
+    assert result["quant"] == "q8"
+    assert asked == [("llama q8", bench.Request([16, 32], 4, [8], 2), True, device)]
     assert "1.0 GB/s" in cli("bench", "--config", config_file)[1]
 
 

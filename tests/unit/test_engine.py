@@ -433,9 +433,9 @@ async def test_an_interrupt_ends_the_answer_after_the_token_at_hand(engine: Engi
         got.append(token)
         if len(got) == 3:
             engine.interrupt()
-    assert got == continuation(PROMPT, 3) and engine.was_interrupted
+    assert got == continuation(PROMPT, 3) and engine.last.interrupted
     assert await tokens(engine, PROMPT, 5) == continuation(PROMPT, 5)
-    assert not engine.was_interrupted
+    assert not engine.last.interrupted
 
 
 async def test_an_interrupt_ends_a_long_prompt_after_the_chunk_at_hand(engine: Engine, device: FakeDevice) -> None:

@@ -1,7 +1,6 @@
 """The GGUF reader, above all with files that lie."""
 
 import struct
-import time
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -227,7 +226,6 @@ async def test_changed_bytes_give_a_named_error_or_a_model_and_cost_little(chang
     for place, value in changes:
         data[place] = value
     tracemalloc.start()
-    start = time.perf_counter()
     try:
         source = Bytes(bytes(data))
         gguf = await read_gguf(source)
@@ -238,7 +236,6 @@ async def test_changed_bytes_give_a_named_error_or_a_model_and_cost_little(chang
     finally:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert time.perf_counter() - start < 1
     assert peak < 2 << 20  # the file has under 1 KiB
 
 

@@ -93,3 +93,7 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
             drawn[words[0]] = path[depth - 1] if depth else None
     parents = {e.__name__: e.__bases__[0].__name__ for e in every_error()}
     assert drawn == {**parents, "WebLLMError": None}
+
+
+def test_completion_shows_the_public_names():
+    assert set(dir(webllm)) == set(webllm.__all__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,12 +51,9 @@ async def _bench(model: str, quant: str, request: Request, which: tuple[str | No
     from webllm import bench, host
 
     async with open_checkpoint(model, quant) as checkpoint:
-        device = await host.current().open_device(*which)
+        open_device = partial(host.current().open_device, *which)
         random = not checkpoint.sources
-        try:
-            result = await bench.run(device, checkpoint, request, random=random, note=note)
-        finally:
-            device.close()
+        result = await bench.run(open_device, checkpoint, request, random=random, note=note)
     return {"model": model, "quant": quant if random else None, **result}
 
 

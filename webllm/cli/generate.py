@@ -53,7 +53,7 @@ async def _generate(
 ) -> None:
     async with loaded(options) as llm:
         ids = await _continue(llm, prompt, max_tokens, ignore_eos, show=not as_json)
-        if llm.engine.was_interrupted:
+        if llm.engine.last.interrupted:
             raise_interrupt(as_json)
         result = result_of(llm, options.model, prompt, ids, _timing(llm))
         if not as_json:

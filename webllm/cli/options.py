@@ -24,7 +24,7 @@ PowerPreference = Annotated[
     Literal["high-performance", "low-power"] | None,
     typer.Option(help="Which GPU, where there are several.", show_default="high-performance"),
 ]
-Exact = Annotated[bool, typer.Option("--exact", help="Forbid approximate kernels (int8 or f16 activations).")]
+Exact = Annotated[bool, typer.Option("--exact", help="Forbid approximate kernels (prefill in halves).")]
 MaxTokens = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="At most so many new tokens.", show_default="until the context is full"),

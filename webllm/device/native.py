@@ -38,8 +38,8 @@ _COMPILERS = 4  # threads
 _UNFREED = 64 << 20  # bytes that growing may leave to be freed later
 
 
-class Encoded(NamedTuple):
-    """A dispatch ready to be encoded. The objects are kept because their handles do not keep them."""
+class Launch(NamedTuple):
+    """A dispatch with its bind group, ready for every step. Handles do not keep their objects, so these are kept."""
 
     pipeline: Any
     group: Any
@@ -55,7 +55,7 @@ class NativeLoaded:
     program: Program
     buffers: list[Any] = field(default_factory=list)
     pipelines: list[Any] = field(default_factory=list)
-    plans: dict[str, list[Encoded]] = field(default_factory=dict)
+    plans: dict[str, list[Launch]] = field(default_factory=dict)
     linked: dict[str, dict[str, Any]] = field(default_factory=dict)  # the plans as data, to bind grown buffers
     staging: list[Any] = field(default_factory=list)  # readback buffers, free and in flight
     free: dict[int, list[Any]] = field(default_factory=dict)  # those that are free, by size
@@ -177,13 +177,13 @@ class NativeDevice:
             label=pipeline["label"],
         )
 
-    def _bind(self, loaded: NativeLoaded, dispatch: dict[str, Any]) -> Encoded:
+    def _bind(self, loaded: NativeLoaded, dispatch: dict[str, Any]) -> Launch:
         pipeline = loaded.pipelines[dispatch["pipeline"]]
         entries = [{"binding": n, "resource": {"buffer": loaded.buffers[b]}} for n, b in dispatch["buffers"]]
         sizes = {loaded.program.buffers[b].name: loaded.buffers[b].size for _, b in dispatch["buffers"]}
         with self._errors("binding its buffers", sizes, pipeline.label):
             group = self._device.create_bind_group(layout=pipeline.get_bind_group_layout(0), entries=entries)
-        return Encoded(pipeline, group, (pipeline._internal, group._internal), dispatch["grid"], pipeline.label)
+        return Launch(pipeline, group, (pipeline._internal, group._internal), dispatch["grid"], pipeline.label)
 
     async def _stream(
         self, loaded: NativeLoaded, uploads: list[dict[str, Any]], sources: Sequence[Source], on_progress: Progress
@@ -192,10 +192,11 @@ class NativeDevice:
         total = sum(u["rows"] * u["rowBytes"] for u in uploads if u["source"] >= 0)
         done = 0
         for number, upload in enumerate(uploads):
-            encoded = self._bind(loaded, upload["dispatch"])
+            launch = self._bind(loaded, upload["dispatch"])
             for row in range(0, upload["rows"], upload["rowsPerPiece"]):
                 rows = min(upload["rowsPerPiece"], upload["rows"] - row)
-                done += await self._piece(loaded, upload, encoded, sources, row, rows)
+                done += await self._piece(loaded, upload, launch, sources, row, rows)
+                await asyncio.sleep(0)  # a load can be cancelled between two pieces
             on_progress(
                 {
                     "phase": "weights",
@@ -210,7 +211,7 @@ class NativeDevice:
         self,
         loaded: NativeLoaded,
         upload: dict[str, Any],
-        encoded: Encoded,
+        launch: Launch,
         sources: Sequence[Source],
         row: int,
         rows: int,
@@ -227,7 +228,7 @@ class NativeDevice:
         params = b"".join(word.to_bytes(4, "little") for word in words)
         self._queue.write_buffer(loaded.buffers[loaded.program.index("params")], 0, params)
         encoder = self._device.create_command_encoder()
-        _encode(encoder, [encoded], rows, 0)
+        _encode(encoder, [launch], rows, 0)
         self._queue.submit([encoder.finish()])
         return size
 
@@ -257,16 +258,16 @@ class NativeDevice:
             raise
         return self._wait(loaded, staging)
 
-    def _too_large(self, dispatches: list[Encoded], rows: int, length: int) -> DeviceError | None:
+    def _too_large(self, dispatches: list[Launch], rows: int, length: int) -> DeviceError | None:
         """The error that names the kernel whose grid is over the limit. Looked for only once a step has failed."""
         most, values = self.limits["maxComputeWorkgroupsPerDimension"], {"rows": rows, "length": length}
-        for encoded in dispatches:
-            grid = _grid(encoded.grid, values)
+        for launch in dispatches:
+            grid = _grid(launch.grid, values)
             if max(grid) > most:
                 return DeviceError(
-                    f"kernel {encoded.label!r} wants a grid of {grid} workgroups for {rows} rows and a length of "
+                    f"kernel {launch.label!r} wants a grid of {grid} workgroups for {rows} rows and a length of "
                     f"{length}; {self.info.name} allows {most} each way",
-                    kernel=encoded.label,
+                    kernel=launch.label,
                     sizes={**dict(zip("xyz", grid, strict=True)), "limit": most},
                 )
         return None
@@ -313,7 +314,7 @@ class NativeDevice:
         if self._lost:
             raise DeviceLost(self._lost)
         if not loaded.buffers:
-            raise Closed("the model was closed; load it again")
+            raise Closed("the model is not on the GPU: it was closed, or a reload failed; reload it or load it again")
 
     def _buffer(self, loaded: NativeLoaded, name: str) -> Any:
         self._check(loaded)
@@ -341,16 +342,19 @@ class NativeDevice:
         return staging
 
     async def _wait(self, loaded: NativeLoaded, staging: Any) -> bytes:
-        await asyncio.sleep(0)  # mapping blocks the thread: tasks that would interrupt get their turn here
-        self._check(loaded)
-        if staging is None:
-            return b""
-        with self._errors("waiting for a step"):
-            staging.map_sync("READ")
-            data = bytes(staging.read_mapped())
-            staging.unmap()
-        loaded.free[staging.size].append(staging)
-        return data
+        try:
+            await asyncio.sleep(0)  # mapping blocks the thread: tasks that would interrupt get their turn here
+            self._check(loaded)
+            if staging is None:
+                return b""
+            with self._errors("waiting for a step"):
+                staging.map_sync("READ")
+                data = bytes(staging.read_mapped())
+                staging.unmap()
+            return data
+        finally:  # also when nobody waits any longer: what is copied into it next comes later in the queue
+            if staging is not None:
+                loaded.free.setdefault(staging.size, []).append(staging)
 
     @contextmanager
     def _errors(self, doing: str, sizes: Mapping[str, int] | None = None, kernel: str | None = None) -> Iterator[None]:
@@ -390,7 +394,7 @@ def _wgpu() -> ModuleType:
     return import_module("wgpu")
 
 
-def _encode(encoder: Any, dispatches: list[Encoded], rows: int, length: int) -> None:
+def _encode(encoder: Any, dispatches: list[Launch], rows: int, length: int) -> None:
     """One compute pass; sizes that are not numbers get their value here.
 
     Calls the C functions under wgpu-py's methods, which cost several times as much (docs/log.md).
@@ -402,10 +406,10 @@ def _encode(encoder: Any, dispatches: list[Encoded], rows: int, length: int) -> 
     set_pipeline = library.lib.wgpuComputePassEncoderSetPipeline
     set_bind_group = library.lib.wgpuComputePassEncoderSetBindGroup
     dispatch_workgroups = library.lib.wgpuComputePassEncoderDispatchWorkgroups
-    for encoded in dispatches:
-        x, y, z = _grid(encoded.grid, values)
+    for launch in dispatches:
+        x, y, z = _grid(launch.grid, values)
         if x and y and z:
-            pipeline, group = encoded.handles
+            pipeline, group = launch.handles
             set_pipeline(handle, pipeline)
             set_bind_group(handle, 0, group, 0, null)
             dispatch_workgroups(handle, x, y, z)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_starting = threading.Lock()
 _LISTEN_S = 0.1  # on Windows a thread that waits hears of Ctrl-C only between two waits
 
 
@@ -59,9 +60,15 @@ def _nothing() -> None:
     """Posted to wake the one who waits."""
 
 
-@cache
 def _loop() -> asyncio.AbstractEventLoop:
-    """The loop, started when it is first needed. At the end of the program what still runs on it is cancelled."""
+    """The one loop, however many threads ask for it at once."""
+    with _starting:
+        return _start_loop()
+
+
+@cache
+def _start_loop() -> asyncio.AbstractEventLoop:
+    """Started when it is first needed. At the end of the program what still runs on it is cancelled."""
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve() -> None:

@@ -37,24 +37,39 @@ class Result:
     lost: bool = False
 
     @property
+    def key(self) -> Key:
+        """What the result is of."""
+        return self.kernel, self.variants
+
+    @property
     def ok(self) -> bool:
         """Whether the kernel may be used."""
         return self.nmse is not None and self.nmse <= (WORST_F16 if "tile.f16" in self.variants else WORST)
 
 
-async def limits_of(device: Device, *, exact: bool = False) -> Limits:
-    """What kernels may use of this device: its limits, and those optional features that pass their self-test.
+async def open_tested(open_device: Callable[[], Awaitable[Device]], *, exact: bool = False) -> tuple[Device, Limits]:
+    """A device, and what kernels may use of it: its limits, and those optional features that pass their self-test.
 
-    exact: no approximate kernels. A feature that fails is left out, with a `KernelWarning` that says so.
+    exact: no approximate kernels. A feature that fails is left out, with a `KernelWarning` that says so; if the GPU
+    went away over it, the device is a new one.
     """
-    limits = Limits.of(device.limits, device.features, software=device.info.software, exact=exact)
-    for feature, case in (("subgroups", RMS_NORM), ("f16", MATMUL)):
-        if getattr(limits, feature):
+    device = await open_device()
+    try:
+        limits = Limits.of(device.limits, device.features, software=device.info.software, exact=exact)
+        for feature, case in (("subgroups", RMS_NORM), ("f16", MATMUL)):
+            if not getattr(limits, feature):
+                continue
             results = await try_case(device, case, feature)
             if failed := [result for result in results if not result.ok]:
                 limits = replace(limits, **{feature: False})
                 warnings.warn(_told(device, feature, failed[0]), KernelWarning, stacklevel=2)
-    return limits
+            if any(result.lost for result in results):
+                device.close()
+                device = await open_device()
+    except BaseException:
+        device.close()
+        raise
+    return device, limits
 
 
 async def selftest(
@@ -64,25 +79,41 @@ async def selftest(
 ) -> list[Result]:
     """Run `cases` (default: all) without and with each optional feature that the device has, chosen by it or not.
 
-    One result for each kernel and choice of variants: the worst of all cases in which it ran, or why it never did. A
-    case that loses the device fails; the next one gets a new device from `open_device`. note: told each name.
+    One result for each kernel and choice of variants: see `worst`. A case that loses the device fails, and the next one
+    gets a new device from `open_device`. note: told each name.
     """
     cases, device = list(all_cases() if cases is None else cases), await open_device()
-    worst: dict[Key, Result] = {}
+    runs: list[list[Result]] = []
     try:
         for feature in (None, *optional(device)):
             for case in cases:
                 note(f"{case.name}, {feature or 'plain'}")
-                results = await try_case(device, case, feature)
-                for result in results:
-                    key = result.kernel, result.variants
-                    worst[key] = max(worst.get(key, result), result, key=_badness)
-                if any(result.lost for result in results):
+                runs.append(await try_case(device, case, feature))
+                if any(result.lost for result in runs[-1]):
                     device.close()
                     device = await open_device()
     finally:
         device.close()
-    return [worst[key] for key in sorted(worst)]
+    return worst(runs)
+
+
+def worst(runs: Iterable[list[Result]]) -> list[Result]:
+    """One result for each kernel and choice of variants, out of all cases in which it ran.
+
+    A case that did not run is laid to those of its kernels that ran in no other, or else to all of them.
+    """
+    found: dict[Key, Result] = {}
+    failed = []
+    for run in runs:
+        if any(result.nmse is None for result in run):
+            failed.append(run)
+            continue
+        for result in run:
+            known = found.get(result.key, result)
+            found[result.key] = max(known, result, key=lambda r: r.nmse or 0.0)
+    blamed = [[result for result in run if result.key not in found] or run for run in failed]
+    found |= {result.key: result for run in blamed for result in run}
+    return [found[key] for key in sorted(found)]
 
 
 def optional(device: Device) -> list[str]:
@@ -133,11 +164,6 @@ def _nmse(got: Sequence[float], wanted: Iterable[float]) -> float:
         error += (g - w) ** 2
         square += w * w
     return error / square if math.isfinite(error) else math.inf
-
-
-def _badness(result: Result) -> float:
-    """A case that does not run says little about those of its kernels that run in others."""
-    return -1.0 if result.nmse is None else result.nmse
 
 
 def _told(device: Device, feature: str, failed: Result) -> str:
