@@ -16,7 +16,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -49,11 +49,16 @@ def cached(name: str) -> Path | None:
 
 
 def remove(name: str) -> bool:
-    """Delete a short name's files from the cache; True if there were any."""
-    folder = _place(find(name)).parent
+    """Delete a short name's files from the cache; True if there were any. Raises `ModelNotFound` for other names."""
+    if name not in CATALOG:
+        known = ", ".join(CATALOG)
+        raise ModelNotFound(f"no short name {name!r}: the cache folder keeps {known}; other files are yours")
+    folder = _place(CATALOG[name]).parent
     with _locked(folder):
         there = folder.exists()
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # Windows keeps a file that is open
+            _lock_file(folder).unlink()  # whoever waits for it sees that it is gone, and makes a new one
     return there
 
 
@@ -70,10 +75,24 @@ def pull(name_or_path: str | Path, on_progress: OnProgress | None = None) -> Pat
     path = Path(name_or_path)
     if str(name_or_path) not in CATALOG and path.exists():
         return _only_model(path)
-    entry = find(str(name_or_path))
+    entry = _known(str(name_or_path))
     place = _place(entry)
     with _locked(place.parent):
         return cached(entry.name) or _fetch(entry, place, _Progress(on_progress, entry.size))
+
+
+def _known(name: str) -> Entry:
+    """The entry of a short name, or the way out, by what `name` was meant to be."""
+    if name in CATALOG:
+        return CATALOG[name]
+    if name.startswith(("http://", "https://")):
+        raise ModelNotFound(f"no model {name!r} in the cache folder: a URL is read where it is, or download its file")
+    path = Path(name)
+    if "/" in name or os.sep in name or path.suffix[1:].isalpha():
+        folder = path.absolute().parent
+        raise ModelNotFound(f"no model {name!r}: no such file or folder in {folder}; give the path of a .gguf file")
+    ways = "a .gguf file, a folder that holds one, a config.json (plan), or a URL"
+    raise ModelNotFound(f"no model {name!r}: give one of the short names ({', '.join(CATALOG)}), {ways}")
 
 
 def _only_model(path: Path) -> Path:
@@ -89,12 +108,16 @@ def _place(entry: Entry) -> Path:
     return cache_folder() / entry.name / entry.filename
 
 
+def _lock_file(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".lock")
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One process at a time; the others wait and then find the file."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(folder.name + ".lock")):
+        with FileLock(_lock_file(folder)):
             yield
     except OSError as error:
         raise FetchError(f"{folder}: {error.strerror or error}; set WEBLLM_CACHE to a folder with space") from error

@@ -21,9 +21,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from webllm.errors import FetchError
+from webllm.errors import FetchError, RequestError
 
 PYODIDE_FILES = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
+MANIFEST = "site.json"
 WHEELS = ("markupsafe", "jinja2", "webllm")  # each after what it imports
 
 _PACKAGE = Path(__file__).parent
@@ -57,10 +58,11 @@ class Parts:
 
 
 def build_site(out: Path, *, model: Path | None, parts: Parts) -> Path:
-    """Write the site into the folder `out`, over an earlier one, and return `out`.
+    """Write the site into the folder `out`, over an earlier site, and return `out`.
 
     model   a .gguf file, or None for a site whose visitors bring a model
-    Raises FetchError when a part is missing, before anything is written.
+    Raises FetchError when a part is missing, and RequestError when `out` holds something that is not a site,
+    before anything is written.
 
     build_site(Path("build/site"), model=Path("SmolLM2-135M-Instruct.Q4_1.gguf"), parts=Parts.find())
     """
@@ -69,13 +71,17 @@ def build_site(out: Path, *, model: Path | None, parts: Parts) -> Path:
     version = _pyodide_version(parts.pyodide)
     if model is not None:
         _need(model, "webllm pull MODEL")
+    _refuse_other_folder(out)
+    manifest = {"wheels": [wheel.name for wheel in wheels], "models": _models(model), "pyodide": version}
+    out.mkdir(parents=True, exist_ok=True)
+    # First, so that a site whose building was broken off can be built again.
+    (out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     for name, source in files.items():
         _copy(source, out / name)
     for wheel in wheels:
         _copy(wheel, out / "wheels" / wheel.name)
-    models = {} if model is None else {short_name(model): _add_model(model, out)}
-    manifest = {"wheels": [wheel.name for wheel in wheels], "models": models, "pyodide": version}
-    (out / "site.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    if model is not None:
+        _link(model.resolve(), out / "models" / model.name)
     return out
 
 
@@ -116,10 +122,25 @@ def _need(path: Path, way_out: str) -> Path:
     return path
 
 
-def _add_model(model: Path, out: Path) -> dict[str, str | int]:
-    target = out / "models" / model.name
-    _link(model.resolve(), target)
-    return {"url": f"models/{model.name}", "bytes": target.stat().st_size}
+def _refuse_other_folder(out: Path) -> None:
+    """Whatever a folder holds that no site was written to is somebody's."""
+    if out.exists() and any(out.iterdir()) and not _is_site(out):
+        raise RequestError(f"{out} is not empty and holds no site of webllm; give a new or an empty folder")
+
+
+def _is_site(folder: Path) -> bool:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.keys() == {"wheels", "models", "pyodide"}
+
+
+def _models(model: Path | None) -> dict[str, dict[str, str | int]]:
+    """The models as the manifest lists them."""
+    if model is None:
+        return {}
+    return {short_name(model): {"url": f"models/{model.name}", "bytes": model.stat().st_size}}
 
 
 def _copy(source: Path, target: Path) -> None:

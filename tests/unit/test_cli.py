@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import signal
 import struct
@@ -245,6 +246,9 @@ def test_no_command_is_wrong_usage_and_shows_help(cli):
         ["chat", "model.gguf", "--prompt", "Hi", "--kv", "f8"],
         ["chat", "model.gguf", "--prompt", "Hi", "--temperature", "-1"],
         ["plan", "model.gguf", "--limits", "some"],
+        ["plan", "model.gguf", "--features", "shader-f16,subgroup"],
+        ["plan", "model.gguf", "--quant", "f16"],
+        ["bench", "model.gguf", "--quant", "f16"],
         ["bench"],
         ["bench", "model.gguf", "--config", __file__],
         ["list", "--nope"],
@@ -273,6 +277,37 @@ def test_a_folder_that_cannot_be_written_is_no_bug(failed, monkeypatch):
 
     monkeypatch.setattr(site, "build_site", refuse)
     assert failed("site", "/out")[:2] == (1, "PermissionError")
+
+
+@pytest.fixture
+def runtime_folders(cli, monkeypatch):
+    """`runtime_folders()` runs a command: XDG_RUNTIME_DIR while it ran, and its access rights."""
+    seen = []
+
+    def look(name):
+        folder = os.environ["XDG_RUNTIME_DIR"]
+        seen.append((Path(folder), os.stat(folder).st_mode & 0o777))
+
+    def run():
+        assert cli("rm", "smollm2-135m-instruct")[0] == 0
+        return seen.pop()
+
+    monkeypatch.setattr("webllm.pull.remove", look)
+    return run
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Mesa asks for it on Linux")
+def test_a_command_has_a_runtime_folder_of_its_own_where_there_is_none(runtime_folders, monkeypatch):
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    folder, rights = runtime_folders()
+    assert rights == 0o700
+    assert not folder.exists() and "XDG_RUNTIME_DIR" not in os.environ
+
+
+def test_a_runtime_folder_that_there_is_is_kept(runtime_folders, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert runtime_folders()[0] == tmp_path
+    assert tmp_path.exists() and os.environ["XDG_RUNTIME_DIR"] == str(tmp_path)
 
 
 def in_a_new_process(code, *arguments):
@@ -337,6 +372,21 @@ def test_list_and_rm_look_into_the_cache_folder(done, cli, tmp_path, monkeypatch
     (tmp_path / entry["name"]).mkdir()
     assert done("rm", entry["name"]) == {"removed": True}
     assert done("rm", entry["name"]) == {"removed": False}
+    assert cli("rm", entry["name"])[:2] == (0, f"{entry['name']} was not there\n")
+
+
+def test_the_help_of_rm_promises_short_names_only(cli):
+    out = cli("rm", "--help")[1]
+    assert "short name" in out and "URL" not in out and ".gguf" not in out
+
+
+@pytest.mark.parametrize(
+    "command", [["chat", "no.gguf", "--prompt", "x"], ["plan", "no.json"], ["plan", "no.json", "--quant", "q4"]]
+)
+def test_a_file_that_is_not_there_is_told_with_the_folder(failed, command):
+    status, kind, message = failed(*command)
+    assert (status, kind) == (1, "ModelNotFound")
+    assert f"'{command[1]}': no such file or folder in {Path.cwd()}" in message
 
 
 # Text
@@ -439,6 +489,22 @@ def test_chat_with_a_prompt_streams_one_answer(cli, plays, model_file):
     assert "2 tokens, " in err
 
 
+@pytest.mark.parametrize(
+    ("script", "flags", "ending"),
+    [
+        ([HI], ["--max-tokens", "2"], ", cut off at --max-tokens\n"),
+        ([HI], [], ", cut off: the context is full (--context)\n"),
+        ([HI], ["--max-tokens", "1000", "--context", "8"], ", cut off: the context is full (--context)\n"),
+        ([HI, END], ["--max-tokens", "2"], " s\n"),
+    ],
+)
+def test_an_answer_that_was_cut_off_says_by_what(cli, plays, model_file, monkeypatch, script, flags, ending):
+    plays(ScriptedDevice(*script))
+    assert cli("chat", model_file, "--prompt", "Hi", "--temperature", "0", *flags)[2].endswith(ending)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Hi\n"))
+    assert cli("chat", model_file, "--temperature", "0", *flags)[2].endswith(ending)
+
+
 def test_chat_passes_on_the_options_that_were_given_and_no_others(failed, plays, model_file, monkeypatch):
     seen = []
 
@@ -466,6 +532,31 @@ def test_a_conversation_remembers_and_survives_a_message_that_is_too_long(cli, p
     assert "the context holds 64" in err
     assert prompts[0] == [START, HI, END]
     assert prompts[-1] == [START, HI, END] * 3  # the question, the answer, the next question
+
+
+class Terminal(io.StringIO):
+    """Lines that a person types."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_conversation_on_a_terminal_begins_with_the_model_and_the_ways_out(cli, plays, model_file, monkeypatch):
+    plays(ScriptedDevice(HI, END))
+    monkeypatch.setattr(sys, "stdin", Terminal("Hi\nHi\n"))
+    status, _, err = cli("chat", model_file, "--temperature", "0")
+    assert status == 0 and err.startswith(f"{model_file}: /exit or Ctrl-D ends the conversation, Ctrl-C an answer\n")
+    assert err.count("/exit") == 1
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Hi\n"))
+    assert "/exit" not in cli("chat", model_file, "--temperature", "0")[2]
+
+
+def test_an_unknown_command_of_a_conversation_is_told_and_not_sent(cli, plays, model_file, monkeypatch):
+    plays(ScriptedDevice(HI, END))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("/quit now\nHi\n/exit\nHi\n"))
+    status, out, err = cli("chat", model_file, "--temperature", "0")
+    assert (status, out) == (0, "Hi\n")
+    assert err.startswith("no command /quit: /exit ends the conversation\n")
 
 
 def test_ctrl_c_ends_a_single_answer_with_130(cli, plays, model_file):
@@ -516,6 +607,17 @@ def test_plan_gives_what_the_contract_lists(done, plannable):
 def test_plan_for_people_names_kernels_and_sizes(cli, config_file):
     status, out, _ = cli("plan", config_file)
     assert status == 0 and "matvec" in out and "a full context of 2048" in out
+
+
+def test_a_quantisation_for_a_model_that_has_its_own_is_wrong_usage(failed, model_file):
+    for command in ("plan", "bench"):
+        message = failed(command, model_file, "--quant", "f16")[2]
+        assert "--quant is for a config.json; this model has its own" in message
+
+
+def test_features_that_webllm_does_not_know_are_refused_with_those_it_knows(failed, config_file):
+    message = failed("plan", config_file, "--features", "shader-f16,f16")[2]
+    assert "shader-f16, subgroups, timestamp-query" in message and "'f16'" in message
 
 
 def test_a_folder_with_a_configuration_can_be_planned(done, config_file):

@@ -182,9 +182,25 @@ def test_progress_counts_up_to_the_size_and_then_verifies(hub, entry):
     }
 
 
-def test_an_unknown_name_lists_the_known_ones(entry):
-    with pytest.raises(ModelNotFound, match=r"'gpt-9'.*smollm2-135m-instruct"):
-        pull.pull("gpt-9")
+@pytest.mark.parametrize("name", ["gpt-9", "qwen2.5", "qwen2.5-coder"])
+def test_an_unknown_name_lists_the_known_ones_and_what_else_may_be_given(entry, name):
+    with pytest.raises(ModelNotFound, match=rf"'{name}'.*smollm2-135m-instruct.*\.gguf.*config\.json.*URL"):
+        pull.pull(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("nofile.gguf", "."), ("config.json", "."), ("models/nofile", "models"), ("../x.GGUF", "..")]
+)
+def test_a_file_that_is_not_there_is_told_with_the_folder(entry, tmp_path, monkeypatch, name, folder):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelNotFound, match="no such file or folder") as caught:
+        pull.pull(name)
+    assert f"{name!r}: no such file or folder in {tmp_path / folder};" in str(caught.value)
+
+
+def test_a_url_has_no_place_in_the_cache(entry):
+    with pytest.raises(ModelNotFound, match="a URL is read where it is"):
+        pull.pull("https://host.invalid/model.gguf")
 
 
 def test_a_path_is_its_own_answer(entry, tmp_path):
@@ -202,6 +218,14 @@ def test_removing_a_model_empties_its_place(hub, entry):
     assert pull.remove("tiny")
     assert pull.cached("tiny") is None
     assert not pull.remove("tiny")
+    assert not list(pull.cache_folder().iterdir())  # nor is the lock left
+
+
+def test_only_short_names_can_be_removed(entry, tmp_path):
+    (tmp_path / "own.gguf").touch()
+    with pytest.raises(ModelNotFound, match=r"no short name.*own\.gguf.*smollm2-135m-instruct"):
+        pull.remove(str(tmp_path / "own.gguf"))
+    assert (tmp_path / "own.gguf").exists()
 
 
 def test_a_cache_that_cannot_be_written_names_the_way_out(entry, tmp_path, monkeypatch):

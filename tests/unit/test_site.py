@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from webllm.errors import FetchError
+from webllm.errors import FetchError, RequestError
 from webllm.site import PYODIDE_FILES, Parts, build_site, short_name
 from webllm.static_server import Request, serve_in_thread
 
@@ -103,6 +103,32 @@ def test_a_missing_part_is_named_with_the_command_that_brings_it(parts, tmp_path
     with pytest.raises(FetchError, match=way_out):
         build_site(tmp_path / "site", model=None, parts=parts)
     assert not (tmp_path / "site").exists()  # nothing half-built
+
+
+@pytest.mark.parametrize("manifest", [None, b"{", b"[]", b'{"name": "mine"}'])
+def test_a_folder_that_is_no_site_is_refused_and_left_as_it_was(parts, tmp_path, manifest):
+    own = put(tmp_path / "home" / "index.html", b"mine")
+    if manifest is not None:
+        put(own.with_name("site.json"), manifest)
+    before = sorted(own.parent.iterdir())
+    with pytest.raises(RequestError, match=r"home is not empty.*a new or an empty folder"):
+        build_site(own.parent, model=None, parts=parts)
+    assert own.read_bytes() == b"mine" and sorted(own.parent.iterdir()) == before
+
+
+def test_an_empty_folder_becomes_a_site(parts, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert (build_site(tmp_path / "empty", model=None, parts=parts) / "index.html").is_file()
+
+
+def test_a_site_whose_building_was_broken_off_can_be_built_again(parts, model, tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("webllm.site._copy", full)
+        build_site(tmp_path / "site", model=model, parts=parts)
+    assert (build_site(tmp_path / "site", model=model, parts=parts) / "models" / model.name).is_file()
 
 
 def test_a_missing_model_is_named(parts, tmp_path):

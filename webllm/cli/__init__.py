@@ -18,6 +18,7 @@ import typer
 from webllm import __version__
 from webllm.cli import bench, chat, doctor, files, generate, page, plan, text
 from webllm.cli.output import fail, note
+from webllm.cli.running import runtime_folder
 from webllm.errors import SoftwareAdapterWarning, WebLLMError
 
 __all__ = ["app", "main"]
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), runtime_folder():
         warnings.simplefilter("default", SoftwareAdapterWarning)
         warnings.showwarning = _show_warning
         status = _run(arguments, as_json="--json" in arguments)

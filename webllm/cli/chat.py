@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from webllm.cli.options import Adapter, Context, Exact, Json, Kv, MaxTokens, Model, PowerPreference
-from webllm.cli.output import emit, note, speed, write
+from webllm.cli.output import emit, note, printable, speed, write
 from webllm.cli.running import LoadOptions, loaded, on_ctrl_c, raise_interrupt, result_of, run
 from webllm.errors import RequestError
 
@@ -75,6 +75,14 @@ class _Answer:
     timing: dict[str, float] = field(default_factory=dict)
     seed: int | None = None
 
+    def tell_speed(self, max_tokens: int | None) -> None:
+        """The line below it, which says too when it was cut off."""
+        ending = ""
+        if self.finish_reason == "length":
+            full = max_tokens is None or len(self.ids) < max_tokens
+            ending = ", cut off: the context is full (--context)" if full else ", cut off at --max-tokens"
+        speed(len(self.ids), self.timing, ending)
+
 
 async def _ask(load: LoadOptions, messages: Messages, prompt: str, options: dict[str, Any], as_json: bool) -> None:
     """One question, one answer."""
@@ -87,7 +95,7 @@ async def _ask(load: LoadOptions, messages: Messages, prompt: str, options: dict
     result |= {"text": answer.text, "finish_reason": answer.finish_reason, "seed": answer.seed}
     emit(result, as_json, "")
     if not as_json:
-        speed(len(answer.ids), answer.timing)
+        answer.tell_speed(options.get("max_tokens"))
 
 
 async def _converse(load: LoadOptions, messages: Messages, options: dict[str, Any]) -> None:
@@ -95,6 +103,9 @@ async def _converse(load: LoadOptions, messages: Messages, options: dict[str, An
     with suppress(ImportError):
         import_module("readline")  # editing and history for input()
     async with loaded(load) as llm:
+        if sys.stdin.isatty():
+            name = printable(llm.checkpoint.name)
+            note(f"{name}: /exit or Ctrl-D ends the conversation, Ctrl-C an answer")
         while (line := _read_line()) is not None:
             turn = [*messages, {"role": "user", "content": line}]
             try:
@@ -103,7 +114,7 @@ async def _converse(load: LoadOptions, messages: Messages, options: dict[str, An
                 note(str(error))
                 continue
             write("\n")
-            speed(len(answer.ids), answer.timing)
+            answer.tell_speed(options.get("max_tokens"))
             if answer.text:
                 messages = [*turn, {"role": "assistant", "content": answer.text}]
 
@@ -152,5 +163,9 @@ def _read_line() -> str | None:
                 raise
             note("\n/exit or Ctrl-D ends the conversation")
             continue
-        if line:
-            return None if line == "/exit" else line
+        if line == "/exit":
+            return None
+        if line.startswith("/"):
+            note(f"no command {line.split()[0]}: /exit ends the conversation")
+        elif line:
+            return line

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from webllm.catalog import CATALOG
 from webllm.cli.options import Json, Model
 from webllm.cli.output import emit, megabytes, progress
@@ -40,9 +44,12 @@ def list_models(as_json: Json = False) -> None:
     emit({"models": models}, as_json, "\n".join(lines))
 
 
-def rm(model: Model, as_json: Json = False) -> None:
-    """Delete a model, given by its short name, from the cache folder."""
+def rm(
+    model: Annotated[str, typer.Argument(metavar="NAME", help="A short name (webllm list).", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Delete a model from the cache folder. What is not there is as good as deleted: the status is 0 then too."""
     from webllm.pull import remove
 
     removed = remove(model)
-    emit({"removed": removed}, as_json, f"{model} was removed" if removed else f"{model} was not in the cache folder")
+    emit({"removed": removed}, as_json, f"{model} was removed" if removed else f"{model} was not there")

@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
+from webllm.cli.options import DEFAULT_QUANT
 from webllm.cli.output import progress
 from webllm.errors import BadModel
 
@@ -39,15 +42,20 @@ def local(model: str, on_progress: Progress | None) -> str | Path:
 
 
 @asynccontextmanager
-async def open_checkpoint(model: str, quant: str) -> AsyncIterator[Checkpoint]:
-    """A model's checkpoint, or what a configuration makes of one. Files are open inside the block."""
+async def open_checkpoint(model: str, quant: str | None) -> AsyncIterator[Checkpoint]:
+    """A model's checkpoint, or what a configuration makes of one. Files are open inside the block.
+
+    quant: of a configuration only; None for `DEFAULT_QUANT`.
+    """
     from webllm.checkpoint.gguf_model import checkpoint_from_gguf
     from webllm.synthetic import checkpoint_from_config
 
     path = _config_file(Path(model))
     if path is not None:
-        yield checkpoint_from_config(_read_config(path), quant)
+        yield checkpoint_from_config(_read_config(path), quant or DEFAULT_QUANT)
         return
+    if quant is not None and Path(model).suffix != ".json":  # a .json that is not there is told below
+        raise typer.BadParameter("--quant is for a config.json; this model has its own")
     async with header(model) as (gguf, source):
         yield checkpoint_from_gguf(gguf, source)
 

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+DEFAULT_QUANT = "q4"
+
 Model = Annotated[
     str,
     typer.Argument(
@@ -35,8 +37,8 @@ IdsFile = Annotated[
     typer.Option(exists=True, dir_okay=False, readable=True, help="A file with token ids, or a JSON array of them."),
 ]
 Quant = Annotated[
-    Literal["q4", "q4_1", "q5", "q8", "q2_k", "q4_k", "q6_k", "f16", "f32"],
-    typer.Option(help="Quantisation that a config.json is given."),
+    Literal["q4", "q4_1", "q5", "q8", "q2_k", "q4_k", "q6_k", "f16", "f32"] | None,
+    typer.Option(help="Quantisation that a config.json is given.", show_default=DEFAULT_QUANT),
 ]
 
 

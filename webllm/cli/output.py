@@ -33,7 +33,12 @@ def fail(kind: str, message: str, as_json: bool, status: int = 1) -> int:
 
 def write(text: str) -> None:
     """A piece of a model's answer on stdout, at once."""
-    typer.echo(text.translate(_CONTROLS) if sys.stdout.isatty() else text, nl=False)
+    typer.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
+
+
+def printable(text: str) -> str:
+    """The text as a terminal may get it, wherever it comes from."""
+    return text.translate(_CONTROLS)
 
 
 def note(text: str) -> None:
@@ -41,10 +46,10 @@ def note(text: str) -> None:
     typer.echo(typer.style(text, dim=True), err=True)
 
 
-def speed(tokens: int, timing: Mapping[str, float]) -> None:
-    """The line below an answer."""
+def speed(tokens: int, timing: Mapping[str, float], ending: str = "") -> None:
+    """The line below an answer; `ending` ends it."""
     first, rate = timing["ttft_s"], timing["decode_tokens_per_s"]
-    note(f"{tokens} tokens, {rate:.1f} tokens/s, the first after {first:.2f} s")
+    note(f"{tokens} tokens, {rate:.1f} tokens/s, the first after {first:.2f} s{ending}")
 
 
 def megabytes(size: int) -> str:

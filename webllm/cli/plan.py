@@ -15,6 +15,8 @@ from webllm.cli.running import run
 if TYPE_CHECKING:
     from webllm.limits import Limits
 
+FEATURES = ("shader-f16", "subgroups", "timestamp-query")  # those that webllm makes use of
+
 
 def plan(
     model: Annotated[str, typer.Argument(metavar="MODEL|config.json", help="A model, or only its configuration.")],
@@ -26,13 +28,21 @@ def plan(
     ] = "default",
     context: Context = None,
     kv: Kv = "f16",
-    quant: Quant = "q4",
+    quant: Quant = None,
     as_json: Json = False,
 ) -> None:
     """Show what the GPU would be asked to do for a model. Needs no GPU and no weights."""
-    names = sorted(set(features.replace(",", " ").split()))
+    names = read_features(features)
     result = run(_plan(model, quant, read_limits(limits, names), context, kv))
     emit({"model": model, "features": names, **result}, as_json, _plan_text(result))
+
+
+def read_features(text: str) -> list[str]:
+    """WebGPU's names of features, sorted."""
+    names = sorted(set(text.replace(",", " ").split()))
+    if unknown := [name for name in names if name not in FEATURES]:
+        raise typer.BadParameter(f"wanted some of {', '.join(FEATURES)}; got {unknown[0]!r}", param_hint="--features")
+    return names
 
 
 def read_limits(text: str, features: Sequence[str] = ()) -> Limits:
@@ -54,7 +64,7 @@ def read_limits(text: str, features: Sequence[str] = ()) -> Limits:
     return Limits.of(values, features)
 
 
-async def _plan(model: str, quant: str, limits: Limits, context: int | None, kv: str) -> dict[str, Any]:
+async def _plan(model: str, quant: str | None, limits: Limits, context: int | None, kv: str) -> dict[str, Any]:
     from webllm.describe import describe
     from webllm.program import Settings, build, context_size, read_rope_factors
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import signal
+import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -38,6 +42,24 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
     with on_ctrl_c(stop):
         return asyncio.run(work)
+
+
+@contextmanager
+def runtime_folder() -> Iterator[None]:
+    """Gives Mesa the XDG_RUNTIME_DIR that containers and services lack: without one it complains at every start."""
+    folder = None
+    if sys.platform == "linux" and not os.environ.get("XDG_RUNTIME_DIR"):
+        with suppress(OSError):  # complaints are no reason to fail
+            folder = tempfile.mkdtemp(prefix="webllm-")  # mode 0700
+    if folder is None:
+        yield
+        return
+    os.environ["XDG_RUNTIME_DIR"] = folder
+    try:
+        yield
+    finally:
+        del os.environ["XDG_RUNTIME_DIR"]
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
