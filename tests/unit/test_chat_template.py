@@ -1,5 +1,7 @@
 """Chat templates: what models' makers write, and what users must not be able to write."""
 
+import tracemalloc
+
 import pytest
 
 from webllm.chat_template import ChatTemplate, Piece, encode_chat
@@ -174,6 +176,14 @@ def test_a_template_that_fails_on_the_messages_says_why():
 
 
 DOUBLING = "{% set ns = namespace(x='a') %}{% for i in range(40) %}{% set ns.x = DOUBLED %}{% endfor %}"
+# Texts of a length for which searching takes the product of the lengths.
+SEARCH = (
+    "{% set a = 'a' * 29999 %}{% set b = 'a' * 7000 + 'b' + 'a' * 7000 %}"
+    "{% for i in range(9999) %}{{ FOUND }}{% endfor %}"
+)
+KEEPING = "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x, KEPT] %}{% endfor %}"
+NESTED = "{% set ns = namespace(x=0) %}{% for i in range(200) %}{% set ns.x = [ns.x] %}{% endfor %}"
+PATH = "'a' ~ '.a' * 20000"
 HOSTILE = {
     "the class tree": "{{ messages.__class__.__base__.__subclasses__() }}",
     "changing the messages": "{{ messages.append(1) }}",
@@ -187,7 +197,7 @@ HOSTILE = {
     "much of its own text": "{% for i in range(99999) %}" + "a" * 5000 + "{% endfor %}",
     "loops in loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
     "loops that skip": "{% for i in range(99999) %}{% for j in range(99999) if false %}{% endfor %}{% endfor %}",
-    "a large body": "{% for i in range(99999) %}" + "{% set a = [1] %}" * 5000 + "{% endfor %}",
+    "a large body": "{% for i in range(99999) %}" + "{% set a = [1] %}" * 3000 + "{% endfor %}",
     "macros": "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
     "a macro without end": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     "a block without end": "{% block b %}{{ self.b() }}{% endblock %}",
@@ -227,6 +237,69 @@ HOSTILE = {
     "a long sum": "{{ " + "+".join(["1"] * 20_000) + " }}",
     "blocks that Python cannot nest": "{% for a in b %}" * 60 + "{% endfor %}" * 60,
     "a long template": "a" * 1_000_000,
+    "fields by name": "{{ ('%(a)s' * 400) % {'a': 'x' * 1000000} }}",
+    "fields by name, as a filter": "{{ ('%(a)s' * 400) | format(a='x' * 1000000) }}",
+    "a wide field by name": "{{ '%(a)300000000d' % {'a': 1} }}",
+    "many fields of three digits": "{{ ('%999d' * 90000) | format(*range(90000)) }}",
+    "a quoted text in a field": "{{ '%r\U0001f600' % ('\U000e0001' * 5000000) }}",
+    "a wide field, as a test": "{{ '%1000000000d' is odd }}",
+    "fields by name, as a test": "{{ ('%(a)s' * 400) is divisibleby({'a': 'x' * 1000000}) }}",
+    "the separators of JSON": "{{ ([0] * 2000) | tojson(separators=('x' * 200000, ':')) }}",
+    "the indent of deep JSON": NESTED + "{{ ns.x | tojson(indent=10000) }}",
+    "the indent of JSON as a text": "{{ [[1]] | tojson(indent='x' * 100000) }}",
+    "deep JSON with an indent, many times": NESTED + "{{ ([ns.x] * 800) | tojson(indent=16) }}",
+    "the escapes of JSON": "{{ ('\U0001f600' * 10000000) | tojson(ensure_ascii=true) }}",
+    "a power of a long number": "{{ (('f' * 200000) | int(base=16)) ** 64 }}",
+    "long numbers divided": "{% set a = ('f' * 2000000) | int(base=16) %}{{ a // 3 }}",
+    "a long hexadecimal number": "{{ 0x" + "f" * 200_000 + " // 3 }}",
+    "a number above 64 bits": "{{ 2 ** 60 * 32 }}",
+    "a long path: map": "{{ ([{}] * 20000) | map(attribute=PATH, default=1) | list }}".replace("PATH", PATH),
+    "a long path: selectattr": "{{ ([{}] * 20000) | selectattr(PATH) | list }}".replace("PATH", PATH),
+    "a long path: rejectattr": "{{ ([{}] * 20000) | rejectattr(PATH) | list }}".replace("PATH", PATH),
+    "a long path: unique": "{{ ([{}] * 20000) | unique(attribute=PATH) | list }}".replace("PATH", PATH),
+    "a long path: groupby": "{{ ([{}] * 20000) | groupby(PATH) | list }}".replace("PATH", PATH),
+    "a long path: sort": "{{ ([{}] * 20000) | sort(attribute=PATH) | list }}".replace("PATH", PATH),
+    "a long path: min": "{{ ([{}] * 20000) | min(attribute=PATH) | list }}".replace("PATH", PATH),
+    "a long path: max": "{{ ([{}] * 20000) | max(attribute=PATH) | list }}".replace("PATH", PATH),
+    "many attributes": "{{ ([{}] * 20000) | sort(attribute='a' ~ ',a' * 20000) }}",
+    "str.rfind": "{{ ('a' * 200000).rfind('ab' + 'a' * 100000) }}",
+    "str.rindex": "{{ ('a' * 200000).rindex('ab' + 'a' * 100000) }}",
+    "str.rpartition": "{{ ('a' * 200000).rpartition('ab' + 'a' * 100000) }}",
+    "str.rsplit": "{{ ('a' * 200000).rsplit('ab' + 'a' * 100000) }}",
+    "str.strip": "{{ ('b' * 300000).strip('a' * 300000 + 'b') }}",
+    "str.lstrip": "{{ ('b' * 300000).lstrip('a' * 300000 + 'b') }}",
+    "str.rstrip": "{{ ('b' * 300000).rstrip('a' * 300000 + 'b') }}",
+    "trim": "{{ ('b' * 300000) | trim('a' * 300000 + 'b') }}",
+    "a search: a.find(b)": SEARCH.replace("FOUND", "a.find(b)"),
+    "a search: a.count(b)": SEARCH.replace("FOUND", "a.count(b)"),
+    "a search: a.split(b)": SEARCH.replace("FOUND", "a.split(b)"),
+    "a search: b in a": SEARCH.replace("FOUND", "b in a"),
+    "a search: b is in a": SEARCH.replace("FOUND", "b is in a"),
+    "a search: a.partition(b)": SEARCH.replace("FOUND", "a.partition(b)"),
+    "a text as a list": "{{ ('\u0101' * 15000000) | list | length }}",
+    "a text's characters joined": "{{ ('\u0101' * 15000000) | join | length }}",
+    "a text split": "{{ ('\u0101 ' * 7000000).split(' ') | length }}",
+    "a text split into words": "{{ ('\u0101 ' * 3000000).split() | length }}",
+    "a text split into lines": "{{ ('\u0101\n' * 3000000).splitlines() | length }}",
+    "title": "{{ ('\u0101-' * 7000000) | title | length }}",
+    "wordcount": "{{ ('\u0101-' * 7000000) | wordcount }}",
+    "the filter indent": "{{ ('\u0101\n' * 5000000) | indent | length }}",
+    "the length of a filtered loop": "{% for c in '\u0101' * 15000000 if true %}{{ loop.length }}{% endfor %}",
+    "a text quoted": "{{ ['\U000e0001' * 10000000, '\U0001f600'] }}",
+    "a text quoted by ~": "{{ (['\U000e0001' * 10000000, '\U0001f600'] ~ '') | length }}",
+    "a text that is escaped": "{{ ('\"' * 10000000 ~ '\U0001f600') | e | length }}",
+    "autoescape": "{% autoescape true %}{{ '<' * 10000000 ~ '\U0001f600' }}{% endautoescape %}",
+    "long upper case": "{{ ('\u0390' * 10000000 ~ '\U0001f600').upper() | length }}",
+    "the time, many times": "{{ strftime_now('%c' * 7000000) | length }}",
+    "many arguments": "{% set b = [0] * 100000 %}{% macro f() %}{{ varargs | length }}{% endmacro %}"
+    "{% for i in range(9999) %}{{ f(*b) }}{% endfor %}",
+    "a search in a range": "{% for i in range(9999) %}{{ range(99999).count(1.5) }}{% endfor %}",
+    "keeping range(99999) | list": KEEPING.replace("KEPT", "range(99999) | list"),
+    "keeping dict.fromkeys(range(99999))": KEEPING.replace("KEPT", "dict.fromkeys(range(99999))"),
+    "keeping []": KEEPING.replace("KEPT", "[]," * 50),
+    "keeping {'': 1}": KEEPING.replace("KEPT", "{'': 1}," * 50),
+    "keeping none_such": KEEPING.replace("KEPT", "none_such," * 50),
+    "keeping namespace()": KEEPING.replace("KEPT", "namespace()," * 50),
     "another file": "{% include 'x' %}",
 }
 
@@ -238,13 +311,29 @@ def test_a_template_cannot_escape_or_work_without_end(source):
         render(source)
 
 
+@pytest.mark.parametrize("kind", ["keeping []", "keeping {'': 1}", "keeping range(99999) | list"])
+def test_what_a_template_keeps_is_within_the_budget_of_memory(kind):
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadModel):
+            render(HOSTILE[kind])
+        assert tracemalloc.get_traced_memory()[1] < 128 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_comparisons_inside_chained_comparisons_are_compiled_once():
+    """With the middle of a < b < c written twice, forty in each other would never end."""
+    assert render("{{ " + "0 < (" * 40 + "1" + ") < 2" * 40 + " }}") == "True"
+
+
 def test_a_namespace_that_holds_itself_is_shown_as_a_namespace():
     assert render("{% set ns = namespace() %}{% set ns.x = [ns, ns] %}{{ ns.x }}") == "[<namespace>, <namespace>]"
 
 
 def test_every_rendering_has_the_whole_budget():
     """A template that works for half a budget can be rendered again and again."""
-    template = ChatTemplate("{% for i in range(99999) %}{{ 'a' * 50 }}{% endfor %}", SPECIAL)
+    template = ChatTemplate("{% for i in range(40000) %}{{ 'a' * 50 }}{% endfor %}", SPECIAL)
     assert all(len(template.render(HI)) == 1 for _ in range(4))
 
 
@@ -281,3 +370,18 @@ def test_what_templates_in_the_wild_use_is_there():
     assert render(source, messages) == (
         '1,2! user,assistant,user Bye a=X; True True False True {"a": [1, 2]} 07 a-b 3 nobody False d <hi>'
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{ x | tojson(separators=(',', ':'), indent=4) }}", '{\n    "a":[\n        1\n    ]\n}'),
+        ("{{ 4 is even }} {{ 4 is odd }} {{ 9 is divisibleby 3 }}", "True False True"),
+        ("{{ 2 ** 53 }} {{ '42' | int + 1 }} {{ '2.5' | float }} {{ 7 % 4 }}", "9007199254740992 43 2.5 3"),
+        ("{{ '<b>' | e }} {{ ('<b>' | e) + '<' }} {{ '<b>' | safe }}", "&lt;b&gt; &lt;b&gt;< <b>"),
+        ("{{ 'a</think>b'.split('</think>')[-1] }} {{ 'a b c'.rsplit(' ', 1)[0] }} {{ 'xax'.strip('x') }}", "b a b a"),
+        ("{{ messages | map(attribute='content', default='-') | join('|') }} {{ 1 < 3 > 2 }}", "Hi True"),
+    ],
+)
+def test_what_is_paid_for_works_as_in_jinja(source, text):
+    assert render(source, x={"a": [1]}) == text
