@@ -14,7 +14,7 @@ from webllm.device import Device
 from webllm.errors import DeviceError, DeviceLost, KernelWarning
 from webllm.lab import Lab
 from webllm.limits import Limits
-from webllm.plan import Program
+from webllm.plan import Dispatch, Program
 from webllm.selftest.cases import MATMUL, RMS_NORM, Case, all_cases
 
 Key = tuple[str, tuple[str, ...]]  # kernel, variants
@@ -148,7 +148,12 @@ def _tested(program: Program, with_feature: bool) -> list[Key]:
     """What the program dispatches; with an optional feature only what uses it, for the rest is not to blame then."""
     dispatches = [*(upload.dispatch for upload in program.uploads), *program.plans["step"].dispatches]
     tested = (d for d in dispatches if with_feature <= bool(kernels.module(d.kernel, d.variants).needs))
-    return list(dict.fromkeys((d.kernel, tuple(f"{slot}.{choice}" for slot, choice in d.variants)) for d in tested))
+    return list(dict.fromkeys(map(key_of, tested)))
+
+
+def key_of(dispatch: Dispatch) -> Key:
+    """What a result is of: ("rms_norm", ("reduce.plain",))."""
+    return dispatch.kernel, tuple(f"{slot}.{choice}" for slot, choice in dispatch.variants)
 
 
 def _cast(data: bytes, kind: str) -> Sequence[float]:

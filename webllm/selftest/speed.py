@@ -11,9 +11,8 @@ from webllm.device import Device
 from webllm.limits import Limits
 from webllm.plan import Buffer, Dispatch, Plan, Program
 from webllm.program import Settings, build
+from webllm.selftest.run import Key, key_of
 from webllm.synthetic import QUANTS, checkpoint_from_config
-
-Key = tuple[str, tuple[str, ...]]  # kernel, variants
 
 LAYER = {"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32, "num_key_value_heads": 8}
 SMALL_LAYER = {"hidden_size": 512, "intermediate_size": 1024, "num_attention_heads": 8, "num_key_value_heads": 2}
@@ -53,7 +52,7 @@ def _largest(program: Program) -> dict[Key, tuple[Dispatch, int]]:
     found: dict[Key, tuple[Dispatch, int]] = {}
     for plan in program.plans.values():
         for dispatch in plan.dispatches:
-            key = dispatch.kernel, tuple(f"{slot}.{choice}" for slot, choice in dispatch.variants)
+            key = key_of(dispatch)
             if key not in found or _bound(program, dispatch) > _bound(program, found[key][0]):
                 found[key] = dispatch, plan.rows
     return {key: one for key, one in found.items() if key[0] not in SPARSE}
