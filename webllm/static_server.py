@@ -81,7 +81,7 @@ def serve_in_thread(
     """
     app = static_app(folder, headers=headers, on_request=on_request)
     with _bind(port) as sock:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+        server = _Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, name="webllm-static", daemon=True)
         thread.start()
         try:
@@ -90,6 +90,16 @@ def serve_in_thread(
         finally:
             server.should_exit = True
             thread.join()
+
+
+class _Server(uvicorn.Server):
+    """Hangs up at its end: a client that has stopped reading would outlive the event loop, half closed."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, but no answer is waited for."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets)
 
 
 def _bind(port: int) -> socket.socket:

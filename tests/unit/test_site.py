@@ -1,8 +1,11 @@
 """The static folder that is published, and the server that the demo and the tests read it through."""
 
+import gc
 import json
+import socket
 import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
 
 import pytest
@@ -218,3 +221,15 @@ def test_a_port_that_is_taken_is_named(folder):
         port = int(server.url.rpartition(":")[2])
         with pytest.raises(FetchError, match=str(port)), serve_in_thread(folder, port=port):
             pass
+
+
+def test_a_client_that_stopped_reading_leaves_nothing_open_behind_the_server(tmp_path):
+    put(tmp_path / "large", bytes(64 << 20))
+    with warnings.catch_warnings(record=True) as told, socket.socket() as client:
+        warnings.simplefilter("always", ResourceWarning)
+        with serve_in_thread(tmp_path) as server:
+            client.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
+            client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
+        gc.collect()
+    assert [str(warning.message) for warning in told] == []
