@@ -4,7 +4,8 @@
  * Errors carry the name of Python's class, and kernel, line and sizes where they are known.
  *
  * @typedef {import("./sources.js").Source} Source
- * @typedef {number | [("rows" | "length"), number]} Size  a number, or ceil(value / divisor)
+ * @typedef {number | [("rows" | "length"), number] | ["split", number, number, number, number, number]} Size  a number,
+ *   ceil(value / divisor), or the parts into which a product is cut (webllm.plan.Split)
  * @typedef {{pipeline: number, buffers: [number, number][], grid: [Size, Size, Size]}} LinkedDispatch
  * @typedef {{source: number, offset: number, rows: number, rowBytes: number, rowsPerPiece: number,
  *   params: number[], dispatch: LinkedDispatch}} LinkedUpload
@@ -20,6 +21,7 @@
  */
 
 const FEATURES = ["shader-f16", "subgroups", "timestamp-query"];
+const LANGUAGE_FEATURES = ["packed_4x8_integer_dot_product"]; // of WGSL, and of no device
 const LIMITS = [
   "maxBufferSize",
   "maxStorageBufferBindingSize",
@@ -102,7 +104,8 @@ export class Bridge {
   constructor(device, info) {
     this.#device = device;
     this.info = info;
-    this.features = [...device.features];
+    const language = LANGUAGE_FEATURES.filter((name) => navigator.gpu.wgslLanguageFeatures?.has(name));
+    this.features = [...device.features, ...language];
     this.limits = plainLimits(device.limits);
     this.bytes = 0; // live on the GPU, buffers for readback included
     this.lost = device.lost.then(({ reason, message }) => message || reason);
@@ -477,7 +480,10 @@ function* pieces({ rows, rowsPerPiece }) {
 
 function extent(size, rows, length) {
   if (typeof size === "number") return size;
-  return Math.ceil((size[0] === "rows" ? rows : length) / size[1]);
+  if (size[0] !== "split") return Math.ceil((size[0] === "rows" ? rows : length) / size[1]);
+  const [, tile, tiles, wanted, most, least] = size;
+  const parts = Math.max(1, Math.min(most, Math.floor(wanted / (tiles * Math.ceil(rows / tile)))));
+  return parts >= least ? parts : 0;
 }
 
 function wholeWords(bytes) {

@@ -1,8 +1,8 @@
 // matmul: y[r, OFFSET + n] = sum_k W[n, k] x[r, k] + bias[OFFSET + n], plus y[r, OFFSET + n] where ADD
 // binding 3 x read       array<vec4<f32>> [rows up to 64][COLS / 4]
 // binding 4 y read_write array<f32>       [rows up to 64][STRIDE]
-// grid    ROWS / 64, rows / 64
-// uses    weight no_input bias tile
+// grid    ROWS / 64, rows / 64, splits
+// uses    weight no_input split tile
 // why     64 x 64 outputs a workgroup, 8 x 8 a thread, in four matrices that stay in registers; 16 KiB of workgroup memory.
 
 override COLS: u32;
@@ -65,24 +65,28 @@ fn load_tiles(group: vec3<u32>, t: u32, unit: u32) {
   w_tile[at + 304u] = tile_pack(d[3]);
 }
 
-fn store(row: u32, n: u32, sum: mat4x4<f32>) {
+fn store(row: u32, n: u32, sum: mat4x4<f32>, group: vec3<u32>, groups: vec3<u32>) {
   for (var i = 0u; i < 4u; i++) {
     for (var j = 0u; j < 4u && n + j < ROWS; j++) {
-      let at = (row + i) * STRIDE + OFFSET + n + j;
-      y[at] = sum[i][j] + bias_at(OFFSET + n + j) + select(0.0, y[at], ADD);
+      put_sum(row + i, n + j, sum[i][j], group, groups);
     }
   }
 }
 
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) t: u32,
+) {
   let tx = t % 8u;
   let ty = t / 8u;
   var s00 = mat4x4<f32>();
   var s01 = mat4x4<f32>();
   var s10 = mat4x4<f32>();
   var s11 = mat4x4<f32>();
-  for (var unit = 0u; unit < (COLS + 31u) / 32u; unit++) {
+  let units = split_units((COLS + 31u) / 32u, group.z, groups.z);
+  for (var unit = units.x; unit < units.y; unit++) {
     workgroupBarrier();
     load_tiles(group, t, unit);
     workgroupBarrier();
@@ -99,8 +103,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   }
   let row = group.y * 64u + ty * 4u;
   let n = group.x * 64u + tx * 4u;
-  store(row, n, s00);
-  store(row, n + 32u, s01);
-  store(row + 32u, n, s10);
-  store(row + 32u, n + 32u, s11);
+  store(row, n, s00, group, groups);
+  store(row, n + 32u, s01, group, groups);
+  store(row + 32u, n, s10, group, groups);
+  store(row + 32u, n + 32u, s11, group, groups);
 }

@@ -1,21 +1,16 @@
 // matvec_glu: y[r, OFFSET + n] = silu(G[n] . input[r]) * (U[n] . input[r])
-// binding 3 x read       array<vec4<f32>> [rows][COLS / 4]
-// binding 4 y read_write array<f32>       [rows][STRIDE]
 // grid    ROWS / PER, rows
-// uses    weight input
+// uses    weight row gated
 // why     Tiles of gate and up rows alternate, so one workgroup has both and the products never reach memory.
 
 override COLS: u32;
 override ROWS: u32;        // rows of G, and of U, in this weight
 override STRIDE: u32;      // numbers in a row of y
 override OFFSET: u32 = 0;  // where this weight's rows begin in a row of y
-override PER: u32 = 16;    // rows of each a workgroup: 4, 8 or 16
+override PER: u32 = 16;    // rows of each a workgroup: 4, 8, 16 or 32
 override WG: u32 = 256;
 
-@group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
-
-var<workgroup> partial: array<vec3<f32>, WG>;  // gate, up, input_load's share
+var<workgroup> partial: array<vec3<f32>, WG>;  // gate, up, row_load's share
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
@@ -23,11 +18,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let n = group.x * PER + t % PER;
   let gate = 2u * (n / 16u) * units * 16u + n % 16u;
   let up = gate + units * 16u;
-  let share = input_load(group.y, t);
+  let share = row_load(group.y, t);
   var product = vec2<f32>();
   for (var unit = t / PER; unit < units; unit += WG / PER) {
-    product.x += weight_dot(gate + unit * 16u, unit * 8u);
-    product.y += weight_dot(up + unit * 16u, unit * 8u);
+    product.x += unit_dot(gate + unit * 16u, unit);
+    product.y += unit_dot(up + unit * 16u, unit);
   }
   partial[t] = vec3<f32>(product, share);
   workgroupBarrier();
@@ -37,12 +32,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     workgroupBarrier();
   }
-  if (t < PER && n < ROWS) {
-    var squares = 0.0;
+  var squares = 0.0;
+  if (t < PER) {
     for (var i = 0u; i < PER; i++) {
       squares += partial[i].z;
     }
-    product = partial[t].xy * input_scale(squares);
-    y[group.y * STRIDE + OFFSET + n] = product.x / (1.0 + exp(-product.x)) * product.y;
+    product = partial[t].xy * row_scale(squares);
   }
+  workgroupBarrier();
+  put(group.y, n, t, product.x / (1.0 + exp(-product.x)) * product.y);
 }

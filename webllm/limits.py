@@ -10,17 +10,18 @@ from dataclasses import dataclass
 class Limits:
     """What the device allows; the defaults are what every WebGPU device has. Sizes in bytes.
 
-    Every choice among kernels that depends on the device is made from these. subgroups, f16: whether kernels may
-    use the features `subgroups` and `shader-f16`.
+    Every choice among kernels that depends on the device is made from these. subgroups, f16, int8: whether kernels
+    may use the features `subgroups` and `shader-f16`, and activations of 8 bits (`packed_4x8_integer_dot_product`).
     """
 
     storage_binding: int = 128 << 20
     workgroup_storage: int = 16 << 10
     threads: int = 256  # of a matvec workgroup
     workgroups: int = 256  # that keep the whole GPU busy
-    narrow: int = 2048  # rows of a weight below which matmul has too few workgroups to keep it busy
+    tiles: int = 1024  # of 64 x 64 outputs, whose workgroups are smaller, for the same
     subgroups: bool = False
     f16: bool = False
+    int8: bool = False
 
     @classmethod
     def of(
@@ -40,10 +41,10 @@ class Limits:
             limits["maxStorageBufferBindingSize"],
             limits["maxComputeWorkgroupStorageSize"],
             64 if software else limits["maxComputeInvocationsPerWorkgroup"],
-            1 if software else cls.workgroups,
-            0 if software else cls.narrow,
+            *((1, 1) if software else (cls.workgroups, cls.tiles)),
             subgroups="subgroups" in features,
             f16="shader-f16" in features and not (software or exact),
+            int8="packed_4x8_integer_dot_product" in features and not exact,
         )
 
     @property
@@ -56,16 +57,19 @@ class Limits:
         """The library file for the numbers of a matmul's tile."""
         return "f16" if self.f16 else "f32"
 
-    def holds_row(self, cols: int) -> bool:
-        """Whether a matvec can keep its input row in workgroup memory, beside its sums."""
-        return -(-cols // 32) * 128 + min(512, self.threads) * 16 <= self.workgroup_storage
+    def holds_row(self, cols: int, row: str = "f32") -> bool:
+        """Whether a matvec can keep its input row in workgroup memory, as "f32" or "int8", beside its sums."""
+        unit = 128 if row == "f32" else 48
+        return -(-cols // 32) * unit + min(512, self.threads) * 16 <= self.workgroup_storage
 
-    def matvec_shape(self, rows: int, cols: int) -> tuple[int, int]:
+    def matvec_shape(self, rows: int, cols: int, row: str = "f32", least: int = 4) -> tuple[int, int]:
         """(rows, threads) of a workgroup: few rows where there are few in all, and a unit of 32 columns a thread.
 
-        Threads are a power of two, which halving sums need.
+        row: how the input is held (a variant of the kernel): integers take less time, and want more workgroups. least:
+        rows that a workgroup must have. Threads are a power of two, which halving sums need.
         """
-        per = next((per for per in (16, 8) if rows // per >= self.workgroups), 4)
+        sizes, wide = ((16, 8), 1.0) if row in ("stored", "f32") else ((32, 16, 8), 1.5)
+        per = max(least, next((per for per in sizes if rows // per >= wide * self.workgroups), 4))
         wanted = -(-cols // 32) * per
         if rows // per >= self.workgroups:
             wanted = max(16, wanted // 2)  # enough to do without: two units a thread

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from webllm import kernels
-from webllm.plan import Ceil, Dispatch, Plan, Program, Size, Upload
+from webllm.plan import Ceil, Dispatch, Plan, Program, Size, Split, Upload
 
 # What a module begins with where it needs a feature. Not every compiler knows every directive.
 ENABLES = {"shader-f16": "enable f16;", "subgroups": "enable subgroups;"}
@@ -22,7 +22,7 @@ class Linked:
     """modules: WGSL texts. pipelines: {"label", "module", "constants", "threads", "bindings": [[number, access], ...]}.
 
     A dispatch is {"pipeline", "buffers": [[number, buffer], ...], "grid": [size, size, size]}, a size
-    a number or ["rows" | "length", divisor].
+    a number, ["rows" | "length", divisor] for a `Ceil`, or ["split", tile, tiles, wanted, most, least] for a `Split`.
     """
 
     buffers: list[dict[str, Any]]
@@ -103,4 +103,6 @@ class _Linker:
 
 
 def _size(size: Size) -> int | list[Any]:
+    if isinstance(size, Split):
+        return ["split", size.tile, size.tiles, size.wanted, size.most, size.least]
     return [size.value, size.divisor] if isinstance(size, Ceil) else size

@@ -7,17 +7,20 @@ one sequence): each op picks the kernel that suits the number of rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from webllm.limits import Limits
-from webllm.plan import Buffer, Ceil, Dispatch, Kind, Plan, Size
+from webllm.plan import Buffer, Ceil, Dispatch, Kind, Plan, Size, Split
 from webllm.sampling import RECORD_BYTES
 
 PAGE = 32  # positions in a page of the KV cache
 SPLIT = 128  # positions that one workgroup of decode attention takes
 SHORT = 8 * SPLIT  # lengths up to which a plan may merge the splits inside o_proj
-TILE = 64  # rows that one workgroup of the prefill matmul takes
+TILE = 64  # rows, and outputs of a row, that one workgroup of the prefill matmul takes
+PARTS = 8  # into how many a product of few tiles is cut at most
+INTEGERS = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q6", "q2")  # formats that multiply 8-bit activations
 RING = 64  # tokens the result buffer holds before it wraps
 
 
@@ -46,14 +49,21 @@ class Recorder:
     short: bool = False
     dispatches: list[Dispatch] = field(default_factory=list)
 
+    def scratch(self, size: int) -> int:
+        """A buffer of `size` bytes that need not outlive the step."""
+        return self.builder.buffer(f"scratch.{len(self.builder.buffers)}", size, "scratch")
+
     def empty(self, *shape: int) -> Tensor:
         """Scratch for f32 numbers. In prefill the first dimension is rounded up to whole tiles."""
-        padded = (-(-shape[0] // TILE) * TILE, *shape[1:]) if self.rows > 1 else shape
-        size = 4
-        for dim in padded:
-            size *= dim
-        name = f"scratch.{len(self.builder.buffers)}"
-        return Tensor(self, self.builder.buffer(name, size, "scratch"), shape)
+        return Tensor(self, self.scratch(4 * self._padded(shape[0]) * math.prod(shape[1:])), shape)
+
+    def packed(self, rows: int, cols: int) -> Packed:
+        """Scratch for 8-bit integers and their factors, for as many rows as `empty`."""
+        halves = self._padded(rows) * cols // 16
+        return Packed(self, self.scratch(16 * halves), self.scratch(8 * halves), (rows, cols))
+
+    def _padded(self, rows: int) -> int:
+        return -(-rows // TILE) * TILE if self.rows > 1 else rows
 
     def per_row(self, divisor: int = 1) -> Size:
         """The grid size ceil(rows / divisor), of the rows that the step will have."""
@@ -85,6 +95,16 @@ class Tensor:
     rec: Recorder
     buffer: int
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """[rows, cols] as 8-bit integers, approximately; 16 columns share a scale, and a sum for weights with an offset."""
+
+    rec: Recorder
+    codes: int
+    factors: int
+    shape: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -181,23 +201,22 @@ def embed(rec: Recorder, table: Matrix, step: int) -> Tensor:
 
 def rms_norm(x: Tensor, norm: Norm) -> Tensor:
     """Each row of `x` scaled to unit root mean square, times the weight (Zhang and Sennrich 2019)."""
+    y = x.rec.empty(*x.shape)
+    _rms_norm(x, norm, {"half": "f32"}, {"y": y})
+    return y
+
+
+def pack(x: Tensor) -> Packed:
+    """`x` [rows, cols] as 8-bit integers; cols a multiple of 32."""
     rows, cols = x.shape
-    if norm.weight.size != cols:
-        raise ValueError(f"rms_norm: weight must be [{cols}] for x {[*x.shape]}, got [{norm.weight.size}]")
-    y = x.rec.empty(rows, cols)
-    x.rec.dispatch(
-        "rms_norm",
-        {"x": x, "weight": norm.weight.buffer, "y": y},
-        (1, x.rec.per_row(), 1),
-        {"reduce": x.rec.builder.limits.reduce},
-        COLS=cols,
-        EPS=norm.eps,
-    )
+    y = x.rec.packed(rows, cols)
+    grid = (-(-cols // 1024), x.rec.per_row(), 1)
+    x.rec.dispatch("pack", {"x": x, **_packed_output(y)}, grid, {"half": "packed"}, COLS=cols)
     return y
 
 
 def linear(
-    x: Tensor,
+    x: Tensor | Packed,
     w: Matrix,
     *,
     norm: Norm | None = None,
@@ -208,6 +227,8 @@ def linear(
     """norm(x) @ w.T + bias; added to `add_to` in place, or written to `out`, or to new scratch.
 
     x: [rows, cols]   w: [n, cols]   bias: [n]   returns: [rows, n]
+
+    Where the device may (`Limits.int8`) and the weight is of integers, the input is rounded to 8 bits first.
     """
     _check_cols("linear", x, w)
     if bias is not None and bias.size != w.rows:
@@ -215,24 +236,31 @@ def linear(
     y = add_to or out or x.rec.empty(x.shape[0], w.rows)
     if y.shape != (x.shape[0], w.rows):
         raise ValueError(f"linear: wanted [{x.shape[0]}, {w.rows}] to write to, got {[*y.shape]}")
-    x, norm = _norm_first(x, norm)
-    return _linear(x, w, norm, bias, y, add=add_to is not None)
+    return _linear(_input(x, w, norm), w, bias, y, add=add_to is not None)
 
 
-def glu(x: Tensor, w: Matrix, norm: Norm) -> Tensor:
+def glu(x: Tensor, w: Matrix, norm: Norm, to: Matrix | None = None) -> Tensor | Packed:
     """silu(x @ gate.T) * (x @ up.T) of the normalised rows (SwiGLU, Shazeer 2020): [rows, w.rows / 2].
 
-    w: gate and up in alternating tiles (`Matrix.glu`), or all of gate above all of up.
+    w: gate and up in alternating tiles (`Matrix.glu`), or all of gate above all of up. to: the weight that takes the
+    result, which is packed if that multiplies integers.
     """
     rec, (rows, _), width = x.rec, x.shape, w.rows // 2
     _check_cols("glu", x, w)
+    y = rec.packed(rows, width) if to is not None and multiplies_integers(rec, to) else rec.empty(rows, width)
     if rec.rows == 1 and w.glu:
-        return _glu_parts(x, w, norm)
+        _glu_parts(_input(x, w, norm), w, y)
+        return y
     both = linear(x, _as_stored(w) if w.glu else w, norm=norm)
-    y = rec.empty(rows, width)
-    tile = 16 if w.glu else width
-    rec.dispatch("silu_mul", {"x": both, "y": y}, (-(-width // 256), rec.per_row(), 1), COLS=width, TILE=tile)
+    half, output = _output(y)
+    grid = (-(-width // 1024), rec.per_row(), 1)
+    rec.dispatch("silu_mul", {"x": both, **output}, grid, {"half": half}, COLS=width, TILE=16 if w.glu else width)
     return y
+
+
+def multiplies_integers(rec: Recorder, w: Matrix) -> bool:
+    """Whether the weight's products are of 8-bit activations: the device may, and all of it is integers."""
+    return rec.builder.limits.int8 and w.cols % 32 == 0 and all(part.format in INTEGERS for part in w.parts)
 
 
 def store(qkv: Tensor, heads: Heads, cache: Cache) -> None:
@@ -260,8 +288,9 @@ def attend(qkv: Tensor, heads: Heads, cache: Cache, o_proj: Matrix, add_to: Tens
         linear(_attend_many(qkv, heads, cache), o_proj, add_to=add_to)
         return
     splits = _attend_splits(qkv, heads, cache)
-    if qkv.rec.short and qkv.rec.builder.limits.holds_row(o_proj.cols):
-        _linear(splits.part, o_proj, splits, None, add_to, add=True)
+    row = "int8" if multiplies_integers(qkv.rec, o_proj) else "f32"
+    if qkv.rec.short and qkv.rec.builder.limits.holds_row(o_proj.cols, row):
+        _linear(Input(splits.part, row, splits), o_proj, None, add_to, add=True)
     else:
         linear(_merge(splits), o_proj, add_to=add_to)
 
@@ -313,28 +342,9 @@ def sample(logits: Tensor, step: int, result: int) -> None:
     rec.dispatch("sample", drawn, (1, rec.per_row(), 1), COLS=cols, TILES=tiles, RING=RING)
 
 
-def _check_cols(op: str, x: Tensor, w: Matrix) -> None:
+def _check_cols(op: str, x: Tensor | Packed, w: Matrix) -> None:
     if x.shape[1] != w.cols or w.cols % 4:
         raise ValueError(f"{op}: x must be [rows, {w.cols}], a multiple of 4 wide, got {[*x.shape]}")
-
-
-def _as_stored(w: Matrix) -> Matrix:
-    """The rows of a gate and up weight as they lie in memory, padding included."""
-    return Matrix(sum(part.rows for part in w.parts), w.cols, w.parts)
-
-
-def _glu_parts(x: Tensor, w: Matrix, norm: Norm) -> Tensor:
-    """Decode: one dispatch a part of a weight with alternating tiles, whose last tile may be padded."""
-    width = w.rows // 2
-    y = x.rec.empty(x.shape[0], width)
-    x, left = _norm_first(x, norm)
-    for part in w.parts:
-        first = part.first // 2
-        rows = min(part.rows // 2, width - first)
-        buffers: dict[str, Tensor | int] = {**part.buffers, "x": x, "y": y}
-        shape = {"COLS": w.cols, "ROWS": rows, "STRIDE": width, "OFFSET": first}
-        _matvec("matvec_glu", x, rows, buffers, {"weight": part.format}, left, shape)
-    return y
 
 
 def _check_heads(op: str, qkv: Tensor, heads: Heads) -> None:
@@ -344,73 +354,156 @@ def _check_heads(op: str, qkv: Tensor, heads: Heads) -> None:
         raise ValueError(f"{op}: wants heads in whole groups and a head size in eights up to 256, got {heads}")
 
 
-def _linear(
-    x: Tensor,
-    w: Matrix,
-    source: Norm | Splits | None,
-    bias: Vector | None,
-    y: Tensor,
-    add: bool,
-) -> Tensor:
-    """One dispatch a part of the weight. The input is x, its norm, or what merging the splits gives."""
-    rec = x.rec
+@dataclass(frozen=True)
+class Input:
+    """What a product takes: x as it is, its norm, or what merging attention's splits in x gives.
+
+    row: how a matvec holds it, by the library files of that slot. In prefill x is already what is multiplied.
+    """
+
+    x: Tensor | Packed
+    row: str
+    source: Norm | Splits | None = None
+
+
+def _input(x: Tensor | Packed, w: Matrix, norm: Norm | None) -> Input:
+    """x as the weight wants it. A matvec prepares it itself where the row fits in workgroup memory."""
+    if isinstance(x, Packed):
+        return Input(x, "packed")
+    integers = multiplies_integers(x.rec, w)
+    row = "int8" if integers else "f32"
+    fits = x.rec.rows == 1 and x.rec.builder.limits.holds_row(w.cols, row)
+    if fits and (norm or integers):
+        return Input(x, row, norm)
+    if integers:
+        return Input(_packed_norm(x, norm) if norm else pack(x), "packed")
+    return Input(rms_norm(x, norm) if norm else x, "stored")
+
+
+def _packed_norm(x: Tensor, norm: Norm) -> Packed:
+    y = x.rec.packed(x.shape[0], x.shape[1])
+    _rms_norm(x, norm, {"half": "packed"}, _packed_output(y))
+    return y
+
+
+def _rms_norm(x: Tensor, norm: Norm, half: dict[str, str], output: Mapping[str, Tensor | int]) -> None:
+    cols = x.shape[1]
+    if norm.weight.size != cols:
+        raise ValueError(f"rms_norm: weight must be [{cols}] for x {[*x.shape]}, got [{norm.weight.size}]")
+    buffers = {"x": x, "weight": norm.weight.buffer, **output}
+    variants = {"reduce": x.rec.builder.limits.reduce, **half}
+    x.rec.dispatch("rms_norm", buffers, (1, x.rec.per_row(), 1), variants, COLS=cols, EPS=norm.eps)
+
+
+def _output(y: Tensor | Packed) -> tuple[str, dict[str, Tensor | int]]:
+    """The variant of a kernel that writes y, and what it binds for that."""
+    return ("packed", _packed_output(y)) if isinstance(y, Packed) else ("f32", {"y": y})
+
+
+def _packed_output(y: Packed) -> dict[str, Tensor | int]:
+    return {"y_codes": y.codes, "y_factors": y.factors}
+
+
+def _packed_input(x: Packed) -> dict[str, Tensor | int]:
+    return {"x_codes": x.codes, "x_factors": x.factors}
+
+
+def _as_stored(w: Matrix) -> Matrix:
+    """The rows of a gate and up weight as they lie in memory, padding included."""
+    return Matrix(sum(part.rows for part in w.parts), w.cols, w.parts)
+
+
+def _glu_parts(x: Input, w: Matrix, y: Tensor | Packed) -> None:
+    """Decode: one dispatch a part of a weight with alternating tiles, whose last tile may be padded."""
+    width = w.rows // 2
+    gated, output = _output(y)
     for part in w.parts:
-        buffers: dict[str, Tensor | int] = {**part.buffers, "x": x, "y": y}
+        first = part.first // 2
+        rows = min(part.rows // 2, width - first)
+        shape = {"COLS": w.cols, "ROWS": rows, "STRIDE": width, "OFFSET": first}
+        variants = {"weight": part.format, "gated": gated}
+        _matvec(
+            "matvec_glu", x, rows, {**part.buffers, **output}, variants, shape, least=16 if gated == "packed" else 4
+        )
+
+
+def _linear(x: Input, w: Matrix, bias: Vector | None, y: Tensor, add: bool) -> Tensor:
+    """One dispatch a part of the weight, and one more where a product is cut."""
+    for part in w.parts:
+        buffers: dict[str, Tensor | int] = {**part.buffers, "y": y}
         variants = {"weight": part.format, "bias": "none"}
         if bias is not None:
             buffers["bias"] = bias.buffer
             variants["bias"] = "add"
         shape = {"COLS": w.cols, "ROWS": part.rows, "STRIDE": y.shape[1], "OFFSET": part.first, "ADD": add}
-        if rec.rows == 1:
-            _matvec("matvec", x, part.rows, buffers, variants, source, shape)
+        if y.rec.rows == 1:
+            _matvec("matvec", x, part.rows, buffers, variants, shape)
         else:
-            _matmul(rec, part.rows, buffers, variants, shape)
+            _matmul(x.x, part.rows, buffers, variants, shape)
     return y
 
 
 def _matmul(
-    rec: Recorder, rows: int, buffers: dict[str, Tensor | int], variants: dict[str, str], shape: dict[str, int]
+    x: Tensor | Packed, rows: int, buffers: dict[str, Tensor | int], variants: dict[str, str], shape: dict[str, int]
 ) -> None:
-    """Record a product of tiles, for a weight of so many rows. Halves do not pay in the narrow kernel."""
-    limits, grid = rec.builder.limits, (-(-rows // TILE), rec.per_row(TILE), 1)
-    if rows < limits.narrow:
-        rec.dispatch("matmul_narrow", buffers, grid, variants, **shape)
+    """Record a product of tiles. Where those may be few, the sums are cut into parts, and added up after it."""
+    rec, limits, tiles = x.rec, x.rec.builder.limits, -(-rows // TILE)
+    wanted = min(limits.tiles, limits.storage_binding // (4 * TILE * TILE))
+    most = min(PARTS, wanted // tiles, -(-shape["COLS"] // 128))  # a part has four units at least
+    split: Split | None = Split(TILE, tiles, wanted, most) if most > 1 else None
+    adding = {name: buffer for name, buffer in buffers.items() if name in ("y", "bias")}
+    if split:
+        adding["parts"] = buffers["parts"] = rec.scratch(_parts_bytes(rec, split))
+    grid = (tiles, rec.per_row(TILE), split or 1)
+    variants |= {"split": "parts" if split else "none"}
+    if isinstance(x, Packed):
+        rec.dispatch("matmul_int8", {**buffers, **_packed_input(x)}, grid, variants, **shape)
     else:
-        rec.dispatch("matmul", buffers, grid, {**variants, "tile": limits.tile}, **shape)
+        rec.dispatch("matmul", {**buffers, "x": x}, grid, {**variants, "tile": limits.tile}, **shape)
+    if split:
+        grid = (tiles, rec.per_row(), replace(split, least=2))
+        shape = {name: value for name, value in shape.items() if name != "COLS"}
+        rec.dispatch("sum_parts", adding, grid, {"bias": variants["bias"]}, **shape)
 
 
-def _norm_first(x: Tensor, norm: Norm | None) -> tuple[Tensor, Norm | None]:
-    """Fold the norm into a matvec where the row fits in workgroup memory, otherwise record it first."""
-    if norm is None or (x.rec.rows == 1 and x.rec.builder.limits.holds_row(x.shape[1])):
-        return x, norm
-    return rms_norm(x, norm), None
+def _parts_bytes(rec: Recorder, split: Split) -> int:
+    """Of the sums of all parts, whatever the rows of the step."""
+    most = max(high * replace(split, least=2)(high * TILE, 0) for high in range(1, rec.rows // TILE + 2))
+    return 4 * TILE * TILE * split.tiles * most
 
 
 def _matvec(
     kernel: str,
-    x: Tensor,
+    x: Input,
     rows: int,
     buffers: dict[str, Tensor | int],
     variants: dict[str, str],
-    source: Norm | Splits | None,
     shape: dict[str, int],
+    least: int = 4,
 ) -> None:
-    """Record a matvec whose input is x, its norm, or what merging the splits in x gives."""
-    cols = shape["COLS"]
-    per, threads = x.rec.builder.limits.matvec_shape(rows, cols)
+    """Record a matvec for a weight of so many rows. least: rows that a workgroup must have."""
+    cols, rec = shape["COLS"], x.x.rec
+    per, threads = rec.builder.limits.matvec_shape(rows, cols, x.row, least)
     constants: dict[str, float] = {**shape, "PER": per, "WG": threads}
-    variants["input"] = "plain"
-    if source is not None:
+    variants |= {"row": x.row}
+    if isinstance(x.x, Packed):
+        buffers |= _packed_input(x.x)
+    else:
+        buffers["x"] = x.x
+        variants["input"] = "plain"
+    if x.row == "f32":
         constants["QUADS"] = -(-cols // 32) * 8
-    if isinstance(source, Norm):
+    elif x.row == "int8":
+        constants["HALVES"] = cols // 16
+    if isinstance(x.source, Norm):
         variants["input"] = "rms_norm"
-        buffers["norm_weight"] = source.weight.buffer
-        constants["EPS"] = source.eps
-    elif isinstance(source, Splits):
+        buffers["norm_weight"] = x.source.weight.buffer
+        constants["EPS"] = x.source.eps
+    elif isinstance(x.source, Splits):
         variants["input"] = "merge"
-        buffers |= {"stats": source.stats, "step": source.step}
-        constants |= {"HEAD_QUADS": source.heads.dim // 4, "SPLITS": source.count, "SPLIT": SPLIT}
-    x.rec.dispatch(kernel, buffers, (-(-rows // per), x.rec.rows, 1), variants, **constants)
+        buffers |= {"stats": x.source.stats, "step": x.source.step}
+        constants |= {"HEAD_QUADS": x.source.heads.dim // 4, "SPLITS": x.source.count, "SPLIT": SPLIT}
+    rec.dispatch(kernel, buffers, (-(-rows // per), rec.rows, 1), variants, **constants)
 
 
 def _cache_shape(heads: Heads, cache: Cache) -> dict[str, int]:

@@ -53,7 +53,28 @@ class Ceil:
         return f"ceil({self.value}/{self.divisor})" if self.divisor > 1 else self.value
 
 
-Size = int | Ceil
+@dataclass(frozen=True)
+class Split:
+    """Into how many parts to cut a product so that its tiles fill the GPU; 0 where that is fewer than `least`.
+
+    wanted / (tiles * ceil(rows / tile)), from 1 to `most`: few rows make few tiles, and many parts.
+    """
+
+    tile: int  # rows of a tile
+    tiles: int  # tiles side by side
+    wanted: int  # tiles in all that fill the GPU
+    most: int
+    least: int = 1
+
+    def __call__(self, rows: int, length: int) -> int:
+        parts = max(1, min(self.most, self.wanted // (self.tiles * -(-rows // self.tile))))
+        return parts if parts >= self.least else 0
+
+    def __str__(self) -> str:
+        return f"split({self.wanted}/{self.tiles}ceil(rows/{self.tile}))"
+
+
+Size = int | Ceil | Split
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,21 @@
 // input merge: the output of attention, merged from its splits while it is loaded; x holds the splits' sums
+// binding 3 x     read array<vec4<f32>> [rows][HEADS][SPLITS][HEAD_QUADS]
 // binding 6 stats read array<vec2<f32>> [rows][HEADS][SPLITS] maximum, sum
 // binding 7 step  read Step             one record a row
 // uses    step
 // why     Saves the dispatch of attention_merge where the splits are few: every workgroup reads all of them.
 
-override QUADS: u32;       // COLS / 4 rounded up to 8; a workgroup array takes a bare override only
 override HEAD_QUADS: u32;  // HEAD_DIM / 4
 override SPLITS: u32;      // splits that the context holds
 override SPLIT: u32;       // positions in a split
 
+@group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> stats: array<vec2<f32>>;
 @group(0) @binding(7) var<storage, read> step: Step;
 
-var<workgroup> input_row: array<vec4<f32>, QUADS>;
+var<private> input_squares: f32;  // stays 0
 
-fn merged(row: u32, quad: u32) -> vec4<f32> {
+fn input_at(row: u32, quad: u32) -> vec4<f32> {
   let head = row * (COLS / 4u / HEAD_QUADS) + quad / HEAD_QUADS;
   let splits = step.row[row].position / SPLIT + 1u;
   var most = -3.0e38;
@@ -31,23 +32,6 @@ fn merged(row: u32, quad: u32) -> vec4<f32> {
     most = larger;
   }
   return total / sum;
-}
-
-// Holds a barrier: call it in uniform control flow.
-fn input_load(row: u32, t: u32) -> f32 {
-  for (var quad = t; quad < QUADS; quad += WG) {
-    var value = vec4<f32>();
-    if (quad < COLS / 4u) {
-      value = merged(row, quad);
-    }
-    input_row[quad] = value;
-  }
-  workgroupBarrier();
-  return 0.0;
-}
-
-fn input_quad(quad: u32) -> vec4<f32> {
-  return input_row[quad];
 }
 
 fn input_scale(squares: f32) -> f32 {

@@ -1,19 +1,12 @@
-// input plain: the row as it is, read from storage
-// why     Wide rows (down_proj) do not fit in workgroup memory; the cache serves them.
+// input plain: the row as it is
+// binding 3 x read array<vec4<f32>> [rows][COLS / 4]
 
-var<private> input_first: u32;
+@group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;
 
-fn input_load(row: u32, t: u32) -> f32 {
-  input_first = row * (COLS / 4u);
-  return 0.0;
-}
+var<private> input_squares: f32;  // stays 0
 
-fn input_quad(quad: u32) -> vec4<f32> {
-  // Units are 32 columns wide; the guard is compiled away where COLS is a multiple of 32.
-  if (COLS % 32u != 0u && quad >= COLS / 4u) {
-    return vec4<f32>();
-  }
-  return x[input_first + quad];
+fn input_at(row: u32, quad: u32) -> vec4<f32> {
+  return x[row * (COLS / 4u) + quad];
 }
 
 fn input_scale(squares: f32) -> f32 {

@@ -1,35 +1,22 @@
-// input rms_norm: the row times norm_weight, in workgroup memory; 1 / rms is applied to the products
+// input rms_norm: the row times norm_weight; 1 / rms is applied to the products
 // binding 2 norm_weight read array<vec4<f32>> [COLS / 4]
+// binding 3 x           read array<vec4<f32>> [rows][COLS / 4]
 // why     Saves a dispatch a norm: a sum of squares is cheap beside the launch of a kernel.
 
 override EPS: f32;
-override QUADS: u32;  // COLS / 4 rounded up to 8; a workgroup array takes a bare override only
 
 @group(0) @binding(2) var<storage, read> norm_weight: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;
 
-var<workgroup> input_row: array<vec4<f32>, QUADS>;
+var<private> input_squares: f32;  // sum of the squares of what this thread has asked for
 
-// Returns this thread's share of the row's sum of squares. Holds a barrier: call it in uniform control flow.
-fn input_load(row: u32, t: u32) -> f32 {
-  var squares = 0.0;
-  for (var quad = t; quad < QUADS; quad += WG) {
-    var value = vec4<f32>();
-    if (quad < COLS / 4u) {
-      value = x[row * (COLS / 4u) + quad];
-      squares += dot(value, value);
-      value *= norm_weight[quad];
-    }
-    input_row[quad] = value;
-  }
-  workgroupBarrier();
-  return squares;
+fn input_at(row: u32, quad: u32) -> vec4<f32> {
+  let value = x[row * (COLS / 4u) + quad];
+  input_squares += dot(value, value);
+  return value * norm_weight[quad];
 }
 
-fn input_quad(quad: u32) -> vec4<f32> {
-  return input_row[quad];
-}
-
-// What the products are multiplied with, from the sum of all that input_load returned: 1 / rms.
+// What the products are multiplied with, from the sum of squares of the whole row: 1 / rms.
 fn input_scale(squares: f32) -> f32 {
   return inverseSqrt(squares / f32(COLS) + EPS);
 }

@@ -1,5 +1,5 @@
 // nibbles: the 32 int4 values of a unit, in GGUF's order
-// uses    codes
+// uses    codes half_nibbles
 
 // Low nibbles of the four bytes, as 1 + n / 16: values 4p to 4p + 3 of the unit for word p.
 fn low(word: u32) -> vec4<f32> {

@@ -43,3 +43,16 @@ fn weight_quads(i: u32, p: u32) -> array<vec4<f32>, 2> {
   let scale = weight_scale(weight_scales[i]);
   return array<vec4<f32>, 2>(group_quad(words.x, scale[0]), group_quad(words.y, scale[1]));
 }
+
+const WEIGHT_OFFSET = true;
+
+// The 16 integers of half h of unit i, one a byte, and what they mean: weight = factors.x * integer + factors.y.
+fn weight_codes(i: u32, h: u32) -> vec4<u32> {
+  let word = vec4<u32>(select(weight_data[i].x, weight_data[i].y, h == 1u)) >> vec4<u32>(0u, 4u, 8u, 12u);
+  return (word & vec4<u32>(0x00030003u)) | ((word & vec4<u32>(0x000C000Cu)) << vec4<u32>(6u));
+}
+
+fn weight_factors(i: u32, h: u32) -> vec2<f32> {
+  let scale = weight_scale(weight_scales[i]);
+  return select(scale[0], scale[1], h == 1u);
+}

@@ -22,3 +22,14 @@ fn weight_quads(i: u32, p: u32) -> array<vec4<f32>, 2> {
   let d = weight_scale(i);
   return nibble_quads(weight_data[i][p], d, -8.0 * d);
 }
+
+const WEIGHT_OFFSET = false;
+
+// The 16 integers of half h of unit i, one a byte, and what they mean: weight = factors.x * integer + factors.y.
+fn weight_codes(i: u32, h: u32) -> vec4<u32> {
+  return minus(half_nibbles(weight_data[i], h), 0x08080808u);
+}
+
+fn weight_factors(i: u32, h: u32) -> vec2<f32> {
+  return vec2<f32>(weight_scale(i), 0.0);
+}

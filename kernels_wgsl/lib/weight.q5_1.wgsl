@@ -19,3 +19,14 @@ fn weight_quads(i: u32, p: u32) -> array<vec4<f32>, 2> {
   let scale = unpack2x16float(rest.y);
   return five_quads(weight_data[i][p], rest.x >> (4u * p), scale.x, scale.y);
 }
+
+const WEIGHT_OFFSET = true;
+
+// The 16 integers of half h of unit i, one a byte, and what they mean: weight = factors.x * integer + factors.y.
+fn weight_codes(i: u32, h: u32) -> vec4<u32> {
+  return half_fives(weight_data[i], weight_scales[i].x, h);
+}
+
+fn weight_factors(i: u32, h: u32) -> vec2<f32> {
+  return unpack2x16float(weight_scales[i].y);
+}

@@ -1,7 +1,7 @@
 // weight q6: symmetric int6 with one scale a group of 16, w = d * s * (q - 32) (GGUF's Q6_K and Q3_K, without loss)
 // binding 0 weight_data   read array<vec4<u32>> [tiles of 16 rows][COLS / 32][16] nibbles, as in q4_0
 // binding 1 weight_scales read array<u32>       [tiles of 16 rows][COLS / 32][3][16] upper bits (two words), 1024 d in f16 and two s in i8
-// uses    codes
+// uses    codes half_nibbles
 // why     7 bits a weight. d is mostly subnormal in f16, which a device may take for zero: 1024 d is not.
 
 @group(0) @binding(0) var<storage, read> weight_data: array<vec4<u32>>;
@@ -51,4 +51,21 @@ fn weight_quads(i: u32, p: u32) -> array<vec4<f32>, 2> {
   let upper = weight_scales[at + 16u * (p / 2u)] >> (8u * (p % 2u));
   let d = weight_scale(at);
   return array<vec4<f32>, 2>(d.x * (low(word, upper) - 1.5), d.y * (high(word, upper) - 1.5));
+}
+
+const WEIGHT_OFFSET = false;
+
+// The 16 integers of half h of unit i, one a byte, and what they mean: weight = factors.x * integer + factors.y.
+fn weight_codes(i: u32, h: u32) -> vec4<u32> {
+  let at = (i / 16u) * 48u + i % 16u;
+  let upper = vec4<u32>(weight_scales[at], weight_scales[at] >> 8u, weight_scales[at + 16u], weight_scales[at + 16u] >> 8u)
+    >> vec4<u32>(4u * h);
+  // Bytes 0 and 2 have theirs in bits 0, 1, 16 and 17, bytes 1 and 3 in the two bits above each.
+  let bits = ((upper & vec4<u32>(0x00030003u)) << vec4<u32>(4u)) | ((upper & vec4<u32>(0x000C000Cu)) << vec4<u32>(10u));
+  return minus(half_nibbles(weight_data[i], h) | bits, 0x20202020u);
+}
+
+fn weight_factors(i: u32, h: u32) -> vec2<f32> {
+  let d = weight_scale((i / 16u) * 48u + i % 16u) / 64.0;
+  return vec2<f32>(select(d.x, d.y, h == 1u), 0.0);
 }

@@ -34,3 +34,14 @@ fn weight_quads(i: u32, p: u32) -> array<vec4<f32>, 2> {
   let d = weight_scale(i);
   return array<vec4<f32>, 2>(d * bytes(weight_data[at][p]), d * bytes(weight_data[at + 16u][p]));
 }
+
+const WEIGHT_OFFSET = false;
+
+// The 16 integers of half h of unit i, one a byte, and what they mean: weight = factors.x * integer + factors.y.
+fn weight_codes(i: u32, h: u32) -> vec4<u32> {
+  return weight_data[(i / 16u) * 32u + i % 16u + 16u * h];
+}
+
+fn weight_factors(i: u32, h: u32) -> vec2<f32> {
+  return vec2<f32>(weight_scale(i), 0.0);
+}

@@ -696,7 +696,12 @@ def test_doctor_shows_the_adapter_and_ends_with_1_where_a_kernel_is_wrong(cli, p
     [adapter], [*_, kernel] = (json.loads(out)[key] for key in ("adapters", "kernels"))
     assert adapter["name"] == "Script" and adapter["features"] == ["shader-f16"]
     assert adapter["limits"]["maxStorageBufferBindingSize"] == 128 << 20
-    assert (kernel["kernel"], kernel["variants"], kernel["ok"], status) == ("rms_norm", ["reduce.plain"], False, 1)
+    assert (kernel["kernel"], kernel["variants"], kernel["ok"], status) == (
+        "rms_norm",
+        ["reduce.plain", "half.f32"],
+        False,
+        1,
+    )
     _, text, _ = cli("doctor")
     assert "Script (Paper" in text
     assert re.search(r"^WRONG +rms_norm +reduce.plain ", text, re.M)

@@ -34,7 +34,9 @@ SIZES = {"f32": 4, "u32": 4, "vec2<f32>": 8, "vec2<u32>": 8, "vec3<f32>": 16, "v
 def norm(**constants: float) -> Dispatch:
     buffers = (("y", 2), ("x", 0), ("weight", 1))
     numbers = {"COLS": 64, "EPS": 1e-5, **constants}
-    return Dispatch("rms_norm", buffers, (1, Ceil("rows", 4), 1), tuple(numbers.items()), (("reduce", "plain"),))
+    return Dispatch(
+        "rms_norm", buffers, (1, Ceil("rows", 4), 1), tuple(numbers.items()), (("reduce", "plain"), ("half", "f32"))
+    )
 
 
 def linked(*dispatches: Dispatch, result: int | None = None) -> Linked:
@@ -43,7 +45,7 @@ def linked(*dispatches: Dispatch, result: int | None = None) -> Linked:
 
 def test_bindings_get_the_numbers_of_the_kernels_header() -> None:
     (dispatch,) = linked(norm()).plans["step"]["dispatches"]
-    assert sorted(dispatch["buffers"]) == [[0, 0], [1, 1], [2, 2]]
+    assert sorted(dispatch["buffers"]) == [[0, 0], [1, 1], [4, 2]]
 
 
 def test_a_grid_of_the_step_becomes_a_name_and_a_divisor() -> None:
@@ -75,12 +77,12 @@ def test_other_variants_make_another_module() -> None:
 
 def test_a_pipeline_says_which_bindings_it_writes() -> None:
     (pipeline,) = linked(norm()).pipelines
-    assert pipeline["bindings"] == [[0, "read"], [1, "read"], [2, "read_write"]]
+    assert sorted(pipeline["bindings"]) == [[0, "read"], [1, "read"], [4, "read_write"]]
 
 
 def test_a_binding_that_is_missing_or_unknown_is_refused_by_name() -> None:
     buffers = (("x", 0), ("scale", 1), ("y", 2))
-    wrong = Dispatch("rms_norm", buffers, (1, 1, 1), (), (("reduce", "plain"),))
+    wrong = Dispatch("rms_norm", buffers, (1, 1, 1), (), (("reduce", "plain"), ("half", "f32")))
     with pytest.raises(ValueError, match=r"rms_norm.*wants bindings \['weight', 'x', 'y'\], got \['scale', 'x', 'y'\]"):
         linked(wrong)
 

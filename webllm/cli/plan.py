@@ -15,7 +15,8 @@ from webllm.cli.running import run
 if TYPE_CHECKING:
     from webllm.limits import Limits
 
-FEATURES = ("shader-f16", "subgroups", "timestamp-query")  # those that webllm makes use of
+# Those that webllm makes use of.
+FEATURES = ("shader-f16", "subgroups", "timestamp-query", "packed_4x8_integer_dot_product")
 
 
 def plan(

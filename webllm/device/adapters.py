@@ -34,6 +34,10 @@ def found(api: ModuleType, power_preference: str | None = None) -> list[Adapter]
     return [Adapter(describe(a), webgpu_features(a.features), webgpu_limits(a.limits)) for a in usable]
 
 
+# What the compilers of wgpu-native and Dawn know on every device, and a browser may not.
+LANGUAGE = frozenset({"packed_4x8_integer_dot_product"})
+
+
 def choose(api: ModuleType, wanted: str | None, power_preference: str | None = None) -> Any:
     """wgpu's adapter whose name or backend contains `wanted`; of several the one preferred, a real GPU before a CPU.
 
@@ -67,8 +71,8 @@ def webgpu_limits(limits: Mapping[str, int]) -> dict[str, int]:
 
 
 def webgpu_features(features: set[str]) -> frozenset[str]:
-    """wgpu-native says `subgroup` where WebGPU says `subgroups`."""
-    return frozenset("subgroups" if name == "subgroup" else name for name in features)
+    """Features by WebGPU's names, those of its language included. wgpu-native says `subgroup` for `subgroups`."""
+    return LANGUAGE | {"subgroups" if name == "subgroup" else name for name in features}
 
 
 def _usable(api: ModuleType) -> list[Any]:

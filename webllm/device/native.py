@@ -418,4 +418,13 @@ def _encode(encoder: Any, dispatches: list[Launch], rows: int, length: int) -> N
 
 def _grid(sizes: list[Any], values: Mapping[str, int]) -> list[int]:
     """The workgroups each way of a step with these numbers of rows and positions."""
-    return [size if isinstance(size, int) else -(-values[size[0]] // size[1]) for size in sizes]
+    return [size if isinstance(size, int) else _extent(size, values) for size in sizes]
+
+
+def _extent(size: list[Any], values: Mapping[str, int]) -> int:
+    """A size that is not a number: see `webllm.plan.Ceil` and `Split`."""
+    if size[0] != "split":
+        return -(-values[size[0]] // int(size[1]))
+    _, tile, tiles, wanted, most, least = size
+    parts: int = max(1, min(most, wanted // (tiles * -(-values["rows"] // tile))))
+    return parts if parts >= least else 0

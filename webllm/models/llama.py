@@ -145,8 +145,8 @@ def block(config: Config, w: Weights, at: str, x: Tensor, cache: Cache) -> None:
 
     size = (config.intermediate_size, config.hidden_size)
     gate_up = w.glu(f"{at}.mlp.gate_proj.weight", f"{at}.mlp.up_proj.weight", shape=size)
-    hidden = ops.glu(x, gate_up, norm(config, w, f"{at}.post_attention_layernorm.weight"))
     down_proj = w.matrix(f"{at}.mlp.down_proj.weight", shape=(config.hidden_size, config.intermediate_size))
+    hidden = ops.glu(x, gate_up, norm(config, w, f"{at}.post_attention_layernorm.weight"), to=down_proj)
     ops.linear(hidden, down_proj, add_to=x)
 
 

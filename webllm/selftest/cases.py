@@ -29,7 +29,8 @@ HEADS = Heads(3, 1, 24)
 CONTEXT = 160  # more than one split, and a page more than a whole number of them
 PAGES = (3, 0, 4, 1, 2)
 EPS = 1e-5
-NARROW = {"narrow": 1 << 20}  # every weight counts as narrow
+PARTS = {"tiles": 64}  # a GPU for so many: products are cut into parts
+SMALL = {"workgroup_storage": 512}  # no room for a row
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,17 @@ def all_cases() -> Iterator[Case]:
         yield Case(f"matvec {dtype}", _linear(dtype))
         yield Case(f"gate and up {dtype}", _glu(dtype))
         yield Case(f"matmul {dtype}", _linear(dtype), rows=70)
-        yield Case(f"narrow matmul {dtype}", _linear(dtype), rows=70, limits=NARROW)
     yield Case("matvec of a norm", _linear("F32", norm=True))
     yield Case("matmul with a bias", _linear("F32", bias=True), rows=70)
-    yield Case("narrow matmul with a bias", _linear("F32", bias=True), rows=70, limits=NARROW)
+    yield Case("matmul in parts", _linear("Q4_K"), rows=70, limits=PARTS)
+    yield Case("matmul in parts with a bias", _linear("Q4_K", bias=True), rows=70, limits=PARTS)
     yield Case("matvec with a bias", _linear("F32", bias=True))
     yield Case("gate and up in prefill", _glu("F32"), rows=5)
-    yield Case("gate and up of a wide row", _glu("F32"), limits={"workgroup_storage": 512})
+    yield Case("gate and up of a wide row", _glu("F32"), limits=SMALL)
+    for rows in (1, 5):
+        yield Case(f"feed forward of {rows}", _feed_forward, rows=rows)
+    yield Case("matvec of a wide row", _linear("Q4_0"), limits=SMALL)
+    yield Case("matvec of the norm of a wide row", _linear("Q4_0", norm=True), limits=SMALL)
     for kind in ("f16", "f32"):
         yield Case(f"attention {kind}", _attention(kind, first=140))
         yield Case(f"short attention {kind}", _attention(kind, first=140), short=True)
@@ -149,6 +154,11 @@ def _silu(x: float) -> float:
     return x / (1 + math.exp(-x))
 
 
+def _gated(x: Rows, gate: Rows, up: Rows) -> Rows:
+    pairs = zip(_product(x, gate), _product(x, up), strict=True)
+    return [[_silu(g) * u for g, u in zip(*rows, strict=True)] for rows in pairs]
+
+
 def _rotated(head: Sequence[float], position: int, frequencies: Sequence[float]) -> list[float]:
     """Rotate-half rope."""
     half = len(head) // 2
@@ -226,11 +236,24 @@ def _glu(dtype: str) -> Callable[[Lab, random.Random], list[Check]]:
             lab.add(name, data, dtype, width, cols)
         w = lab.weights.glu("gate", "up", (width, cols))
         y = ops.glu(_input(lab, "x", x), w, Norm(lab.vector("norm", _bytes(weight)), EPS))
-        gate, up = (_product(_normalised(x, weight), exact[name]) for name in ("gate", "up"))
-        wanted = ([_silu(g) * u for g, u in zip(*rows, strict=True)] for rows in zip(gate, up, strict=True))
-        return [(y.buffer, "f", _flat(wanted))]
+        assert isinstance(y, ops.Tensor)
+        return [(y.buffer, "f", _flat(_gated(_normalised(x, weight), exact["gate"], exact["up"])))]
 
     return record
+
+
+def _feed_forward(lab: Lab, rng: random.Random) -> list[Check]:
+    """Gate, up and down, of integers."""
+    cols, width = 96, 64
+    x, weight = _grid(rng, lab.rows, cols), _numbers(rng, cols)
+    exact = {}
+    for name, shape in {"gate": (width, cols), "up": (width, cols), "down": (40, width)}.items():
+        data, exact[name] = _stored(rng, "Q4_0", *shape)
+        lab.add(name, data, "Q4_0", *shape)
+    down = lab.weights.matrix("down", shape=(40, width))
+    gate_up = lab.weights.glu("gate", "up", (width, cols))
+    y = ops.linear(ops.glu(_input(lab, "x", x), gate_up, Norm(lab.vector("norm", _bytes(weight)), EPS), to=down), down)
+    return [(y.buffer, "f", _flat(_product(_gated(_normalised(x, weight), exact["gate"], exact["up"]), exact["down"])))]
 
 
 def _attention(kind: str, first: int) -> Callable[[Lab, random.Random], list[Check]]:
@@ -316,3 +339,4 @@ def _fill(lab: Lab, rng: random.Random) -> list[Check]:
 
 RMS_NORM = Case("norm", _rms_norm, rows=3)
 MATMUL = Case("matmul", _linear("F32"), rows=70)
+MATVEC = Case("matvec", _linear("Q4_0"))
