@@ -22,7 +22,7 @@ from webllm.device import Device, Loaded
 from webllm.errors import ContextFull, DeviceError, OutOfMemory, RequestError
 from webllm.ops import RING
 from webllm.pace import Pace
-from webllm.program import cache_sizes, decode_plan, first_room, step_bytes
+from webllm.program import cache_sizes, decode_plan, first_room, prefill_plan, step_bytes
 from webllm.sampling import GREEDY, HOST, IN_PROMPT, Sampling
 from webllm.turns import Turn, Turns
 
@@ -188,7 +188,8 @@ class Engine:
             records = [(token, start + i) for i, token in enumerate(chunk)]
             self._device.write(self._loaded, "step", step_bytes(records))
             start += len(chunk)
-            steps.add(self._device.submit(self._loaded, ["prefill"], len(chunk), start), chunk)
+            plan = prefill_plan(self._loaded.program, len(chunk))
+            steps.add(self._device.submit(self._loaded, [plan], len(chunk), start), chunk)
             # How fast this device is has to be known before it gets a second chunk.
             await self._settle(steps, left=1 if self._pace.known or start == len(ids) - 1 else 0)
             if turn.interrupted:

@@ -20,6 +20,7 @@ SPLIT = 128  # positions that one workgroup of decode attention takes
 SHORT = 8 * SPLIT  # lengths up to which a plan may merge the splits inside o_proj
 TILE = 64  # rows, and outputs of a row, that one workgroup of the prefill matmul takes
 PARTS = 8  # into how many a product of few tiles is cut at most
+FEW = 8  # rows that one pass over a weight serves without tiles
 INTEGERS = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q6", "q2")  # formats that multiply 8-bit activations
 RING = 64  # tokens the result buffer holds before it wraps
 
@@ -448,6 +449,9 @@ def _matmul(
 ) -> None:
     """Record a product of tiles. Where those may be few, the sums are cut into parts, and added up after it."""
     rec, limits, tiles = x.rec, x.rec.builder.limits, -(-rows // TILE)
+    if isinstance(x, Packed) and rec.rows <= FEW:
+        _matmul_few(x, rows, buffers, variants, shape)
+        return
     wanted = min(limits.tiles, limits.storage_binding // (4 * TILE * TILE))
     most = min(PARTS, wanted // tiles, -(-shape["COLS"] // 128))  # a part has four units at least
     split: Split | None = Split(TILE, tiles, wanted, most) if most > 1 else None
@@ -464,6 +468,15 @@ def _matmul(
         grid = (tiles, rec.per_row(), replace(split, least=2))
         shape = {name: value for name, value in shape.items() if name != "COLS"}
         rec.dispatch("sum_parts", adding, grid, {"bias": variants["bias"]}, **shape)
+
+
+def _matmul_few(
+    x: Packed, rows: int, buffers: dict[str, Tensor | int], variants: dict[str, str], shape: dict[str, int]
+) -> None:
+    per, threads = x.rec.builder.limits.matvec_shape(rows, shape["COLS"], "packed")
+    threads = min(256, threads)  # eight sums each, in 16 KiB of workgroup memory
+    grid = (-(-rows // per), x.rec.per_row(FEW), 1)
+    x.rec.dispatch("matmul_few", {**buffers, **_packed_input(x)}, grid, variants, **shape, PER=per, WG=threads)
 
 
 def _parts_bytes(rec: Recorder, split: Split) -> int:

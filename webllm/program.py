@@ -117,9 +117,14 @@ def build(
         choose(Tensor(rec, logits, (1, config.vocab_size)), caches[0].step, result)
         return rec.plan(result)
 
-    many = Recorder(builder, rows=chunk)
-    model.prefill(config, many, weights, caches)
-    plans = {"decode": decode(short=True), "prefill": many.plan(result), "greedy": tail(ops.next_token)}
+    def prefill(rows: int) -> Plan:
+        rec = Recorder(builder, rows)
+        model.prefill(config, rec, weights, caches)
+        return rec.plan(result)
+
+    plans = {"decode": decode(short=True), "prefill": prefill(chunk), "greedy": tail(ops.next_token)}
+    if limits.int8:
+        plans["prefill_few"] = prefill(ops.FEW)
     plans["sample"] = tail(ops.sample)
     if settings.context > ops.SHORT:
         plans["decode_long"] = decode(short=False)
@@ -150,6 +155,11 @@ def largest_context(program: Program, limit: int) -> int:
 def decode_plan(length: int) -> str:
     """Name of the plan for a step that attends to `length` positions."""
     return "decode" if length <= ops.SHORT else "decode_long"
+
+
+def prefill_plan(program: Program, rows: int) -> str:
+    """Name of the plan for a step of `rows` rows of a prompt."""
+    return "prefill_few" if rows <= ops.FEW and "prefill_few" in program.plans else "prefill"
 
 
 def rope_table(frequencies: Sequence[float], context: int) -> bytes:

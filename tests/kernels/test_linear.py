@@ -107,6 +107,11 @@ def test_matmul_multiplies_8_bit_activations(
     check_linear(device, rng, dtype, shape, [3, 130, 70, 1], with_features(device, limits, int8=True))
 
 
+@pytest.mark.parametrize("dtype", QUANTISED)
+def test_matmul_of_few_rows_multiplies_8_bit_activations(device: Any, rng: Any, dtype: str) -> None:
+    check_linear(device, rng, dtype, (45, 576), [8, 2, 5], with_features(device, int8=True))
+
+
 @pytest.mark.parametrize("dtype", DENSE)
 def test_weights_that_are_no_integers_take_floats(device: Any, rng: Any, dtype: str) -> None:
     check_linear(device, rng, dtype, (45, 576), [1], with_features(device, int8=True))
@@ -146,15 +151,16 @@ def test_feed_forward_packs_what_is_between_its_products(device: Any, rng: Any, 
     assert nmse(got, in_int8(g / (1 + np.exp(-g)) * u) @ exact.T) < 1e-5  # a rounding that fell the other way
 
 
-@pytest.mark.parametrize("rows", [1, 66])
-def test_linear_adds_bias_and_residual_in_place(device: Any, rng: Any, rows: int) -> None:
-    lab = Lab(device, rows)
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("rows", [1, 5, 66])
+def test_linear_adds_bias_and_residual_in_place(device: Any, rng: Any, rows: int, int8: bool) -> None:
+    lab = Lab(device, rows, with_features(device, int8=int8))
     x, bias, residual = rng.standard_normal((rows, 64)), rng.standard_normal(40), rng.standard_normal((rows, 40))
     w, exact = lab.matrix("w", rng.standard_normal((40, 64)), "Q4_1")
     y = lab.tensor("y", residual, 128)
     ops.linear(lab.tensor("x", x, 128), w, bias=lab.vector("b", bias), add_to=y)
     (got,) = lab.run((y, np.float32))
-    assert nmse(got, x @ exact.T + bias + residual) < 1e-7
+    assert nmse(got, (in_int8(x) if int8 else x) @ exact.T + bias + residual) < 1e-7
 
 
 def normalised(x: Array, weight: Array) -> Array:

@@ -53,13 +53,16 @@ def all_cases() -> Iterator[Case]:
         yield Case(f"matvec {dtype}", _linear(dtype))
         yield Case(f"gate and up {dtype}", _glu(dtype))
         yield Case(f"matmul {dtype}", _linear(dtype), rows=70)
+        yield Case(f"matmul of few {dtype}", _linear(dtype), rows=5)
     yield Case("matvec of a norm", _linear("F32", norm=True))
     yield Case("matmul with a bias", _linear("F32", bias=True), rows=70)
     yield Case("matmul in parts", _linear("Q4_K"), rows=70, limits=PARTS)
     yield Case("matmul in parts with a bias", _linear("Q4_K", bias=True), rows=70, limits=PARTS)
+    yield Case("matmul of few with a bias", _linear("Q4_0", bias=True), rows=5)
     yield Case("matvec with a bias", _linear("F32", bias=True))
     yield Case("gate and up in prefill", _glu("F32"), rows=5)
-    yield Case("gate and up of a wide row", _glu("F32"), limits=SMALL)
+    for dtype in ("F32", "Q4_0"):
+        yield Case(f"gate and up of a wide row {dtype}", _glu(dtype), limits=SMALL)
     for rows in (1, 5):
         yield Case(f"feed forward of {rows}", _feed_forward, rows=rows)
     yield Case("matvec of a wide row", _linear("Q4_0"), limits=SMALL)
