@@ -1,7 +1,7 @@
 // pack: y[r] = x[r] as 8-bit integers with a scale for each 16 of them
 // binding 0 x read array<vec4<f32>> [rows][COLS / 4]
 // grid    COLS / 1024, rows
-// uses    half
+// uses    half.packed
 // why     matmul_int8 wants packed rows, and attention has no 16 numbers of a row in one thread.
 
 override COLS: u32;

@@ -212,7 +212,7 @@ def pack(x: Tensor) -> Packed:
     rows, cols = x.shape
     y = x.rec.packed(rows, cols)
     grid = (-(-cols // 1024), x.rec.per_row(), 1)
-    x.rec.dispatch("pack", {"x": x, **_packed_output(y)}, grid, {"half": "packed"}, COLS=cols)
+    x.rec.dispatch("pack", {"x": x, **_packed_output(y)}, grid, COLS=cols)
     return y
 
 
