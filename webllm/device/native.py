@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +11,14 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import chain
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from webllm.checkpoint import Source
 from webllm.device import Progress, Seconds
 from webllm.device.adapters import Adapter, choose, describe, found, wanted_name, webgpu_features, webgpu_limits
 from webllm.device.faults import device_errors, shader_errors
 from webllm.device.fit import check_fit
+from webllm.device.native_calls import Calls, Launch, grid_of
 from webllm.errors import Closed, DeviceError, DeviceLost
 from webllm.link import ENABLES, link
 from webllm.plan import Program
@@ -36,16 +36,6 @@ _DEFAULT_LIMITS = {
 _WANTED_FEATURES = ("timestamp-query", "shader-f16", "subgroups", "subgroup")
 _COMPILERS = 4  # threads
 _UNFREED = 64 << 20  # bytes that growing may leave to be freed later
-
-
-class Launch(NamedTuple):
-    """A dispatch with its bind group, ready for every step. Handles do not keep their objects, so these are kept."""
-
-    pipeline: Any
-    group: Any
-    handles: tuple[Any, Any]
-    grid: list[Any]
-    label: str
 
 
 @dataclass
@@ -91,6 +81,7 @@ class NativeDevice:
         features = [] if default_limits else [f for f in _WANTED_FEATURES if f in chosen.features]
         self._device = chosen.request_device_sync(required_limits=limits, required_features=features)
         self._queue = self._device.queue
+        self._calls = Calls(self._device)
         self.info = describe(chosen)
         self.features = webgpu_features(self._device.features)
         self._enables = {f: directive for f, directive in ENABLES.items() if f in self._device.features}
@@ -228,8 +219,8 @@ class NativeDevice:
         params = b"".join(word.to_bytes(4, "little") for word in words)
         self._queue.write_buffer(loaded.buffers[loaded.program.index("params")], 0, params)
         encoder = self._device.create_command_encoder()
-        _encode(encoder, [launch], rows, 0)
-        self._queue.submit([encoder.finish()])
+        self._calls.encode(encoder, [launch], rows, 0)
+        self._calls.submit(encoder)
         return size
 
     def write(self, loaded: NativeLoaded, name: str, data: bytes, offset: int = 0) -> None:
@@ -248,21 +239,21 @@ class NativeDevice:
             with self._errors(f"the step {' and '.join(plans)}", {"rows": rows, "length": length}):
                 encoder = self._device.create_command_encoder()
                 for step in range(steps):
-                    _encode(encoder, dispatches, rows, length + step)
+                    self._calls.encode(encoder, dispatches, rows, length + step)
                 result = loaded.linked[plans[-1]]["result"]
                 staging = None if result is None else self._copy_out(encoder, loaded, result)
-                self._queue.submit([encoder.finish()])
+                number = self._calls.submit(encoder)
         except DeviceError as error:
             if named := self._too_large(dispatches, rows, length + steps - 1):
                 raise named from error
             raise
-        return self._wait(loaded, staging)
+        return self._wait(loaded, staging, number)
 
     def _too_large(self, dispatches: list[Launch], rows: int, length: int) -> DeviceError | None:
         """The error that names the kernel whose grid is over the limit. Looked for only once a step has failed."""
         most, values = self.limits["maxComputeWorkgroupsPerDimension"], {"rows": rows, "length": length}
         for launch in dispatches:
-            grid = _grid(launch.grid, values)
+            grid = grid_of(launch.grid, values)
             if max(grid) > most:
                 return DeviceError(
                     f"kernel {launch.label!r} wants a grid of {grid} workgroups for {rows} rows and a length of "
@@ -289,7 +280,7 @@ class NativeDevice:
             with self._errors(f"growing {name}", {name: size}):
                 encoder = self._device.create_command_encoder()
                 encoder.copy_buffer_to_buffer(old, 0, new, 0, old.size)
-                self._queue.submit([encoder.finish()])
+                self._calls.submit(encoder)
             self._rebind(loaded, loaded.program.index(name), new)
             old.destroy()  # once the steps that use it and the copy are done
             unfreed += old.size
@@ -341,17 +332,14 @@ class NativeDevice:
         encoder.copy_buffer_to_buffer(loaded.buffers[result], 0, staging, 0, size)
         return staging
 
-    async def _wait(self, loaded: NativeLoaded, staging: Any) -> bytes:
+    async def _wait(self, loaded: NativeLoaded, staging: Any, number: int) -> bytes:
         try:
-            await asyncio.sleep(0)  # mapping blocks the thread: tasks that would interrupt get their turn here
+            await asyncio.sleep(0)  # reading blocks the thread: tasks that would interrupt get their turn here
             self._check(loaded)
             if staging is None:
                 return b""
             with self._errors("waiting for a step"):
-                staging.map_sync("READ")
-                data = bytes(staging.read_mapped())
-                staging.unmap()
-            return data
+                return self._calls.read(staging, number)
         finally:  # also when nobody waits any longer: what is copied into it next comes later in the queue
             if staging is not None:
                 loaded.free.setdefault(staging.size, []).append(staging)
@@ -392,39 +380,3 @@ def list_adapters(power_preference: str | None = None) -> list[Adapter]:
 
 def _wgpu() -> ModuleType:
     return import_module("wgpu")
-
-
-def _encode(encoder: Any, dispatches: list[Launch], rows: int, length: int) -> None:
-    """One compute pass; sizes that are not numbers get their value here.
-
-    Calls the C functions under wgpu-py's methods, which cost several times as much (docs/log.md).
-    """
-    values = {"rows": rows, "length": length}
-    compute = encoder.begin_compute_pass()
-    library = sys.modules[type(compute).__module__]
-    handle, null = compute._internal, library.ffi.NULL
-    set_pipeline = library.lib.wgpuComputePassEncoderSetPipeline
-    set_bind_group = library.lib.wgpuComputePassEncoderSetBindGroup
-    dispatch_workgroups = library.lib.wgpuComputePassEncoderDispatchWorkgroups
-    for launch in dispatches:
-        x, y, z = _grid(launch.grid, values)
-        if x and y and z:
-            pipeline, group = launch.handles
-            set_pipeline(handle, pipeline)
-            set_bind_group(handle, 0, group, 0, null)
-            dispatch_workgroups(handle, x, y, z)
-    compute.end()
-
-
-def _grid(sizes: list[Any], values: Mapping[str, int]) -> list[int]:
-    """The workgroups each way of a step with these numbers of rows and positions."""
-    return [size if isinstance(size, int) else _extent(size, values) for size in sizes]
-
-
-def _extent(size: list[Any], values: Mapping[str, int]) -> int:
-    """A size that is not a number: see `webllm.plan.Ceil` and `Split`."""
-    if size[0] != "split":
-        return -(-values[size[0]] // int(size[1]))
-    _, tile, tiles, wanted, most, least = size
-    parts: int = max(1, min(most, wanted // (tiles * -(-values["rows"] // tile))))
-    return parts if parts >= least else 0

@@ -1,0 +1,109 @@
+"""The C functions under wgpu-py's methods, for what every step does: encode, submit, read back.
+
+wgpu-py's own cost several times as much, and its way of mapping a buffer waits for everything that was submitted, where
+a step wants to wait for itself alone (docs/log.md).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+
+class Launch(NamedTuple):
+    """A dispatch with its bind group, ready for every step. Handles do not keep their objects, so these are kept."""
+
+    pipeline: Any
+    group: Any
+    handles: tuple[Any, Any]
+    grid: list[Any]
+    label: str
+
+
+class Calls:
+    """What a step asks of one device of wgpu-py, or of one of Dawn, which lacks what wgpu-native adds to WebGPU's own.
+
+    calls = Calls(device)
+    number = calls.submit(encoder)
+    data = calls.read(staging, number)
+    """
+
+    def __init__(self, device: Any) -> None:
+        library = sys.modules[type(device).__module__]
+        self._device, self._queue = device._internal, device.queue
+        self._ffi, self._raw, self._checked = library.ffi, library.lib, library.libf
+        self._numbered = hasattr(library.libf, "wgpuQueueSubmitForIndex")
+        mapped = "void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)"
+        self._on_mapped = self._ffi.callback(mapped)(self._note) if self._numbered else None
+
+    def _note(self, status: int, message: Any, told: Any, _: Any) -> None:
+        text = self._ffi.string(message.data, message.length).decode(errors="replace") if message.data else ""
+        self._ffi.from_handle(told).append((status, text))
+
+    def encode(self, encoder: Any, launches: Sequence[Launch], rows: int, length: int) -> None:
+        """One compute pass; sizes that are not numbers get their value here."""
+        values = {"rows": rows, "length": length}
+        compute = encoder.begin_compute_pass()
+        handle, null = compute._internal, self._ffi.NULL
+        set_pipeline = self._raw.wgpuComputePassEncoderSetPipeline
+        set_bind_group = self._raw.wgpuComputePassEncoderSetBindGroup
+        dispatch_workgroups = self._raw.wgpuComputePassEncoderDispatchWorkgroups
+        for launch in launches:
+            x, y, z = grid_of(launch.grid, values)
+            if x and y and z:
+                pipeline, group = launch.handles
+                set_pipeline(handle, pipeline)
+                set_bind_group(handle, 0, group, 0, null)
+                dispatch_workgroups(handle, x, y, z)
+        compute.end()
+
+    def submit(self, encoder: Any) -> int:
+        """Start what was encoded; returns the number to wait for."""
+        commands = encoder.finish()
+        if not self._numbered:
+            self._queue.submit([commands])
+            return 0
+        listed = self._ffi.new("WGPUCommandBuffer[]", [commands._internal])
+        return int(self._checked.wgpuQueueSubmitForIndex(self._queue._internal, 1, listed))
+
+    def read(self, staging: Any, number: int) -> bytes:
+        """What a buffer for reading back holds once a submission is done, which this waits for."""
+        if not self._numbered:
+            staging.map_sync("READ")
+            data = bytes(staging.read_mapped())
+            staging.unmap()
+            return data
+        self._map(staging, number)
+        pointer = self._checked.wgpuBufferGetMappedRange(staging._internal, 0, staging.size)
+        data = bytes(self._ffi.buffer(pointer, staging.size))
+        self._checked.wgpuBufferUnmap(staging._internal)
+        return data
+
+    def _map(self, staging: Any, number: int) -> None:
+        told: list[tuple[int, str]] = []
+        handle = self._ffi.new_handle(told)
+        mode = self._raw.WGPUCallbackMode_AllowProcessEvents
+        how = {"mode": mode, "callback": self._on_mapped, "userdata1": handle}
+        info = self._ffi.new("WGPUBufferMapCallbackInfo *", how)
+        self._checked.wgpuBufferMapAsync(staging._internal, self._raw.WGPUMapMode_Read, 0, staging.size, info[0])
+        submission = self._ffi.new("WGPUSubmissionIndex *", number)
+        while not told:
+            self._checked.wgpuDevicePoll(self._device, True, submission)
+        status, text = told[0]
+        if status != self._raw.WGPUMapAsyncStatus_Success:
+            raise RuntimeError(f"the buffer could not be mapped: {text}")
+
+
+def grid_of(sizes: Sequence[Any], values: Mapping[str, int]) -> list[int]:
+    """The workgroups each way of a step with these numbers of rows and positions."""
+    return [size if isinstance(size, int) else _extent(size, values) for size in sizes]
+
+
+def _extent(size: Sequence[Any], values: Mapping[str, int]) -> int:
+    """A size that is not a number: see `webllm.plan.Ceil` and `Split`."""
+    if size[0] != "split":
+        return -(-values[size[0]] // int(size[1]))
+    _, tile, tiles, wanted, most, least = size
+    parts: int = max(1, min(most, wanted // (tiles * -(-values["rows"] // tile))))
+    return parts if parts >= least else 0
