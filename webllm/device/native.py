@@ -174,7 +174,10 @@ class NativeDevice:
         sizes = {loaded.program.buffers[b].name: loaded.buffers[b].size for _, b in dispatch["buffers"]}
         with self._errors("binding its buffers", sizes, pipeline.label):
             group = self._device.create_bind_group(layout=pipeline.get_bind_group_layout(0), entries=entries)
-        return Launch(pipeline, group, (pipeline._internal, group._internal), dispatch["grid"], pipeline.label)
+        grid = dispatch["grid"]
+        if all(isinstance(size, int) for size in grid):
+            grid = tuple(grid)
+        return Launch(pipeline, group, (pipeline._internal, group._internal), grid, pipeline.label)
 
     async def _stream(
         self, loaded: NativeLoaded, uploads: list[dict[str, Any]], sources: Sequence[Source], on_progress: Progress

@@ -17,7 +17,7 @@ class Launch(NamedTuple):
     pipeline: Any
     group: Any
     handles: tuple[Any, Any]
-    grid: list[Any]
+    grid: Sequence[Any]  # a tuple of numbers where it is the same in every step
     label: str
 
 
@@ -49,10 +49,9 @@ class Calls:
         set_pipeline = self._raw.wgpuComputePassEncoderSetPipeline
         set_bind_group = self._raw.wgpuComputePassEncoderSetBindGroup
         dispatch_workgroups = self._raw.wgpuComputePassEncoderDispatchWorkgroups
-        for launch in launches:
-            x, y, z = grid_of(launch.grid, values)
+        for _, _, (pipeline, group), grid, _ in launches:
+            x, y, z = grid if type(grid) is tuple else grid_of(grid, values)
             if x and y and z:
-                pipeline, group = launch.handles
                 set_pipeline(handle, pipeline)
                 set_bind_group(handle, 0, group, 0, null)
                 dispatch_workgroups(handle, x, y, z)
