@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,7 @@ from webllm.program import Settings, build, context_size, read_rope_factors
 from webllm.sampling import GREEDY, Sampling
 from webllm.selftest import open_tested
 from webllm.tokenizer import Tokenizer
+from webllm.tune import shapes_of, table_json, tuned
 from webllm.turns import Turn
 
 AHEAD = 3  # decode steps in flight: hides the readback, costs at most so many steps after a stop
@@ -39,6 +40,7 @@ class Opened:
     exact: bool
     adapter: str | None
     power_preference: str | None
+    tune: bool | Mapping[str, Any] | None
 
 
 class LLM:
@@ -126,7 +128,7 @@ class LLM:
         self.engine.interrupt()
 
     def stats(self) -> dict[str, Any]:
-        """Speed and seed of the last request, memory and dispatches."""
+        """Speed and seed of the last request, memory, dispatches, and shapes of workgroups (for `load(tune=)`)."""
         program = self._loaded.program
         return {
             "model": self.name,
@@ -143,6 +145,7 @@ class LLM:
             "dispatches": {name: len(plan.dispatches) for name, plan in program.plans.items()},
             "bytes": program.bytes_by_kind(),
             "gpu_bytes": self.device.gpu_bytes,
+            "tuning": table_json(self.device.info, shapes_of(program)),
         }
 
     async def reload(self, on_progress: Progress | None = None) -> None:
@@ -187,6 +190,7 @@ async def load(
     adapter: str | None = None,
     power_preference: str | None = None,
     chat_template: str | None = None,
+    tune: bool | Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
 ) -> LLM:
     """Load a model onto the GPU.
@@ -195,7 +199,9 @@ async def load(
     picked `File`. context: positions that the KV cache may grow to, at most the model's own (default: that,
     up to 4096). kv: "f16" or "f32" cache. exact: forbid approximate kernels (prefill in halves, where the GPU
     has them). adapter: part of the GPU's name. power_preference: "high-performance" (default) or "low-power",
-    where there are several GPUs. chat_template: Jinja text in place of the file's. on_progress: called with
+    where there are several GPUs. chat_template: Jinja text in place of the file's. tune: True measures once which
+    shapes of workgroups are fastest on this GPU for this model, in about a second, and keeps it for later loads; None
+    (default) uses what was kept, False nothing; `llm.stats()["tuning"]` of another load here. on_progress: called with
     {"phase", "loaded", "total", "tensors", "seconds"}; first comes the phase "memory", whose total is what
     the model will take on the GPU, and "at_full_context" what it may grow to.
 
@@ -213,7 +219,7 @@ async def load(
         recommended = generation_of(source.name)
         checkpoint = replace(checkpoint, generation={**recommended, **checkpoint.generation})
         settings = Settings(context_size(checkpoint, context), kv)
-        opened = Opened(str(model), checkpoint, settings, exact, adapter, power_preference)
+        opened = Opened(str(model), checkpoint, settings, exact, adapter, power_preference, tune)
         device, loaded, seconds = await _open(opened, seconds, on_progress)
     except BaseException:
         source.close()
@@ -234,6 +240,8 @@ async def _open(opened: Opened, seconds: Seconds, on_progress: Progress | None) 
         device, limits = await open_tested(open_device, exact=opened.exact)
     seconds["selftest"] -= seconds["device"]
     try:
+        with seconds.of("tuning"):
+            limits = await tuned(device, limits, opened.checkpoint, opened.settings, opened.tune)
         with seconds.of("program"):
             factors = await read_rope_factors(opened.checkpoint)
             program = build(opened.checkpoint, opened.settings, limits, rope_factors=factors)

@@ -119,5 +119,10 @@ class KernelWarning(UserWarning):
     """A variant of a kernel fails its self-test on this device and is not used."""
 
 
+class TuningWarning(UserWarning):
+    """What was measured on this device earlier cannot be used, or not be kept: the defaults are used, or it is measured
+    again."""
+
+
 class SoftwareAdapterWarning(UserWarning):
     """There is no GPU, so a CPU plays one: answers are the same, and slow."""

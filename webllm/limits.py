@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+MatvecKey = tuple[str, int, int]  # kernel with its variants, rows and columns of the weight
+Shape = tuple[int, int]  # rows and threads of a matvec workgroup
+
+MATVEC_ROWS = (4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
@@ -12,6 +17,7 @@ class Limits:
 
     Every choice among kernels that depends on the device is made from these. subgroups, f16, int8: whether kernels
     may use the features `subgroups` and `shader-f16`, and activations of 8 bits (`packed_4x8_integer_dot_product`).
+    tuned: shapes of matvecs that were measured on this device (`webllm.tune`).
     """
 
     storage_binding: int = 128 << 20
@@ -22,6 +28,7 @@ class Limits:
     subgroups: bool = False
     f16: bool = False
     int8: bool = False
+    tuned: Mapping[MatvecKey, Shape] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -62,16 +69,32 @@ class Limits:
         unit = 128 if row == "f32" else 48
         return -(-cols // 32) * unit + min(512, self.threads) * 16 <= self.workgroup_storage
 
-    def matvec_shape(self, rows: int, cols: int, row: str = "f32", least: int = 4) -> tuple[int, int]:
-        """(rows, threads) of a workgroup: few rows where there are few in all, and a unit of 32 columns a thread.
+    def matvec_shape(self, rows: int, cols: int, row: str = "f32", least: int = 4, kernel: str = "") -> Shape:
+        """(rows, threads) of a workgroup: as measured, or else few rows where there are few in all, and a unit of 32
+        columns a thread.
 
         row: how the input is held (a variant of the kernel): integers take less time, and want more workgroups. least:
-        rows that a workgroup must have. Threads are a power of two, which halving sums need.
+        rows that a workgroup must have. kernel: with its variants. Threads are a power of two, which halving sums need.
         """
+        measured = self.tuned.get((kernel, rows, cols))
+        if measured and measured[0] >= least:
+            return measured
         sizes, wide = ((16, 8), 1.0) if row in ("stored", "f32") else ((32, 16, 8), 1.5)
         per = max(least, next((per for per in sizes if rows // per >= wide * self.workgroups), 4))
         wanted = -(-cols // 32) * per
         if rows // per >= self.workgroups:
             wanted = max(16, wanted // 2)  # enough to do without: two units a thread
-        most = 1 << (min(512, self.threads).bit_length() - 1)  # some devices allow 384 or 896
-        return per, min(most, 1 << (wanted - 1).bit_length())
+        return per, min(self._most_threads, 1 << (wanted - 1).bit_length())
+
+    def shapes_around(self, per: int, threads: int) -> list[Shape]:
+        """Those around a matvec's shape that are worth measuring."""
+        around = [(per * 2, threads * 2), (per // 2, threads // 2), (per, threads * 2), (per, threads // 2)]
+        return [shape for shape in around if self.takes_matvec(*shape)]
+
+    def takes_matvec(self, per: int, threads: int) -> bool:
+        """Whether the kernels run here with so many rows and threads a workgroup."""
+        return per in MATVEC_ROWS and max(per, 16) <= threads <= self._most_threads and threads.bit_count() == 1
+
+    @property
+    def _most_threads(self) -> int:
+        return 1 << (min(512, self.threads).bit_length() - 1)  # some devices allow 384 or 896

@@ -83,7 +83,7 @@ class _Linker:
             self._pipelines[key] = len(self.linked.pipelines)
             self.linked.pipelines.append(
                 {
-                    "label": " ".join([dispatch.kernel, *(choice for _, choice in dispatch.variants)]),
+                    "label": dispatch.label,
                     "module": self._module(module),
                     "constants": dict(dispatch.constants),
                     "threads": module.threads(dict(dispatch.constants)),

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from webllm.limits import Limits
-from webllm.plan import Buffer, Ceil, Dispatch, Kind, Plan, Size, Split
+from webllm.plan import Buffer, Ceil, Dispatch, Kind, Plan, Size, Split, label_of
 from webllm.sampling import RECORD_BYTES
 
 PAGE = 32  # positions in a page of the KV cache
@@ -496,8 +496,7 @@ def _matvec(
 ) -> None:
     """Record a matvec for a weight of so many rows. least: rows that a workgroup must have."""
     cols, rec = shape["COLS"], x.x.rec
-    per, threads = rec.builder.limits.matvec_shape(rows, cols, x.row, least)
-    constants: dict[str, float] = {**shape, "PER": per, "WG": threads}
+    constants: dict[str, float] = {**shape}
     variants |= {"row": x.row}
     if isinstance(x.x, Packed):
         buffers |= _packed_input(x.x)
@@ -516,6 +515,8 @@ def _matvec(
         variants["input"] = "merge"
         buffers |= {"stats": x.source.stats, "step": x.source.step}
         constants |= {"HEAD_QUADS": x.source.heads.dim // 4, "SPLITS": x.source.count, "SPLIT": SPLIT}
+    per, threads = rec.builder.limits.matvec_shape(rows, cols, x.row, least, label_of(kernel, variants))
+    constants |= {"PER": per, "WG": threads}
     rec.dispatch(kernel, buffers, (-(-rows // per), rec.rows, 1), variants, **constants)
 
 

@@ -93,6 +93,16 @@ class Dispatch:
         if widest > MAX_GRID:
             raise Unsupported(f"{self.kernel} would need {widest:,} workgroups side by side; WebGPU takes {MAX_GRID:,}")
 
+    @property
+    def label(self) -> str:
+        """The kernel and its choices: "matvec q4_1 none rms_norm"."""
+        return label_of(self.kernel, dict(self.variants))
+
+
+def label_of(kernel: str, variants: Mapping[str, str]) -> str:
+    """See `Dispatch.label`."""
+    return " ".join([kernel, *variants.values()])
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -25,7 +25,7 @@ RANKS = [
     ["device.", "host."],
     ["lab"],
     ["selftest."],
-    ["chat"],
+    ["chat", "tune"],
     ["api"],
     ["sync", "bench", "browser_api", "site", "static_server", "demo"],
     ["cli."],

@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from webllm import __version__
-from webllm.cli import bench, chat, doctor, files, generate, page, plan, text
+from webllm.cli import bench, chat, doctor, files, generate, page, plan, text, tune
 from webllm.cli.output import fail, note
 from webllm.cli.running import runtime_folder
 from webllm.errors import SoftwareAdapterWarning, WebLLMError
@@ -43,6 +43,7 @@ for name, command, panel in (
     ("plan", plan.plan, "Look inside"),
     ("bench", bench.bench, "Look inside"),
     ("doctor", doctor.doctor, "Look inside"),
+    ("tune", tune.tune, "Run a model"),
     ("site", page.site, "In the browser"),
     ("demo", page.demo, "In the browser"),
 ):

@@ -51,6 +51,17 @@ class Host(Protocol):
         """For `webllm.sync`."""
         ...
 
+    def recall(self, name: str) -> str | None:
+        """A small text that was kept under this name earlier, if one was; the browser keeps none.
+
+        Raises `OSError`, or `ValueError` where it is no small text.
+        """
+        ...
+
+    def remember(self, name: str, text: str) -> None:
+        """Keep a small text for later processes. Raises `OSError`."""
+        ...
+
     def start(self, work: Coroutine[Any, Any, object]) -> object:
         """Run `work` where blocking calls run theirs; nobody waits for it."""
         ...

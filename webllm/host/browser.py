@@ -17,7 +17,17 @@ from webllm.device.browser import bridge_errors
 from webllm.device.browser import open_browser_device as open_device
 from webllm.errors import BadModel, RequestError
 
-__all__ = ["BlockingCall", "BrowserSource", "encoder", "open_bytes", "open_device", "open_source", "start"]
+__all__ = [
+    "BlockingCall",
+    "BrowserSource",
+    "encoder",
+    "open_bytes",
+    "open_device",
+    "open_source",
+    "recall",
+    "remember",
+    "start",
+]
 
 T = TypeVar("T")
 
@@ -94,3 +104,12 @@ class BlockingCall:
 def start(work: Coroutine[Any, Any, object]) -> object:
     """See `Host.start`."""
     return ensure_future(work)
+
+
+def recall(name: str) -> str | None:
+    """See `Host.recall`. Nothing is kept: a page that wants to keeps `llm.stats().tuning` itself."""
+    return None
+
+
+def remember(name: str, text: str) -> None:
+    """See `recall`."""

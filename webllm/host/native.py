@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import tempfile
 import threading
 import warnings
 from functools import cache
@@ -15,9 +17,11 @@ from webllm.errors import SoftwareAdapterWarning
 from webllm.host.background import BlockingCall, start
 from webllm.host.encoder import rust_encoder as encoder
 from webllm.host.files import BytesSource, FileSource, HttpSource
-from webllm.pull import pull
+from webllm.pull import cache_folder, pull
 
-__all__ = ["BlockingCall", "encoder", "open_bytes", "open_device", "open_source", "start"]
+__all__ = ["BlockingCall", "encoder", "open_bytes", "open_device", "open_source", "recall", "remember", "start"]
+
+_SMALL = 1 << 20  # bytes of a text that is kept
 
 
 async def open_device(adapter: str | None = None, power_preference: str | None = None) -> Device:
@@ -69,3 +73,24 @@ async def _pull(location: str | Path, on_progress: Progress | None) -> Path:
     except asyncio.CancelledError:
         cancelled.set()
         raise
+
+
+def recall(name: str) -> str | None:
+    """See `Host.recall`. It lies in the cache folder."""
+    try:
+        with open(cache_folder() / name, "rb") as file:
+            data = file.read(_SMALL + 1)
+    except FileNotFoundError:
+        return None
+    if len(data) > _SMALL:
+        raise ValueError(f"it has more than {_SMALL:,} bytes; delete it")
+    return data.decode()
+
+
+def remember(name: str, text: str) -> None:
+    """See `Host.remember`. It is there as a whole or not at all."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=folder, encoding="utf-8", delete=False) as file:
+        file.write(text)
+    os.replace(file.name, folder / name)

@@ -6,8 +6,9 @@ import math
 import random
 import warnings
 from array import array
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from webllm import kernels
 from webllm.device import Device
@@ -65,7 +66,7 @@ async def open_tested(open_device: Callable[[], Awaitable[Device]], *, exact: bo
                 continue
             results = await try_case(device, case, feature)
             if failed := [result for result in results if not result.ok]:
-                limits = replace(limits, **{feature: False})
+                limits = _with(limits, {feature: False})
                 warnings.warn(_told(device, feature, failed[0]), KernelWarning, stacklevel=2)
             if any(result.lost for result in results):
                 device.close()
@@ -131,8 +132,8 @@ async def try_case(device: Device, case: Case, feature: str | None = None) -> li
 
     One result for each kernel and choice of variants that is tested so; none if the case has nothing of the feature.
     """
-    limits = replace(Limits.of(device.limits, software=device.info.software), **{"tiles": 1, **case.limits})
-    lab = Lab(limits if feature is None else replace(limits, **{feature: True}), case.rows, case.short)
+    limits = _with(Limits.of(device.limits, software=device.info.software), {"tiles": 1, **case.limits})
+    lab = Lab(limits if feature is None else _with(limits, {feature: True}), case.rows, case.short)
     checks = case.record(lab, random.Random(7))
     names = _tested(lab.program(), feature is not None)
     if not names:
@@ -146,6 +147,10 @@ async def try_case(device: Device, case: Case, feature: str | None = None) -> li
         error = failure
     told, lost = str(error) if error else None, isinstance(error, DeviceLost)
     return [Result(kernel, variants, nmse, told, lost) for kernel, variants in names]
+
+
+def _with(limits: Limits, fields: Mapping[str, Any]) -> Limits:
+    return replace(limits, **fields)
 
 
 def _tested(program: Program, with_feature: bool) -> list[Key]:
