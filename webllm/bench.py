@@ -23,6 +23,7 @@ from webllm.ops import Builder
 from webllm.plan import Dispatch, Plan, Program
 from webllm.program import Settings, build, decode_plan, read_rope_factors, step_bytes
 from webllm.selftest import open_tested
+from webllm.tune import recall
 
 AHEAD = 4
 WARM_UP_S = 0.3  # GPUs idle at low clocks: without this numbers read up to three times too low
@@ -104,6 +105,7 @@ async def run(
     told what is being measured.
     """
     device, limits = await open_tested(open_device, exact=request.exact)
+    limits = replace(limits, tuned=recall(device.info, limits))
     try:
         return await _measure(device, limits, checkpoint, request, random, note)
     finally:

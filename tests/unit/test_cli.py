@@ -46,7 +46,7 @@ CONFIG = {
     "max_position_embeddings": 2048,
 }
 COMMANDS = ["bench", "chat", "demo", "detokenize", "doctor", "generate", "list", "plan", "pull", "rm", "site"]
-COMMANDS += ["tokenize"]
+COMMANDS += ["tokenize", "tune"]
 
 
 class ScriptedDevice:
