@@ -9,6 +9,8 @@
  * @property {"f16" | "f32"} [kv]  numbers of the cache
  * @property {boolean} [exact]  no approximate kernels
  * @property {string} [adapter]  part of the GPU's name
+ * @property {boolean | object} [tune]  true: measure which shapes of workgroups are fastest; an object: what that found
+ *   in another load, `tuning` of `stats()`
  * @property {AbortSignal} [signal]  ends the load and frees what it had; `load` then throws the signal's reason
  * @property {GPUPowerPreference} [powerPreference]  which GPU, where there are several
  */
