@@ -10,8 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-
-# One is enough, unless another thread's has taken the callback over and has not called it yet. A lost device calls none.
+# One is enough, unless another thread's took the callback over and has not called it yet. A lost device calls none.
 _POLLS = 10_000
 
 
