@@ -459,7 +459,7 @@ async def test_a_reload_ends_the_answer_that_runs(watched: Watched, good: Path) 
 async def test_what_loading_took_is_told_part_by_part(good: Path) -> None:
     async with await webllm.load(good) as llm:
         parts = llm.stats()["load"]
-    steps = {"source", "header", "device", "selftest", "program"}
+    steps = {"source", "header", "device", "selftest", "tuning", "program"}
     steps |= {"link", "buffers", "pipelines", "weights", "bindings"}
     assert parts.keys() == steps and 0 < sum(parts.values()) <= llm.load_s
 
