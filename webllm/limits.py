@@ -93,7 +93,7 @@ class Limits:
 
     def takes_matvec(self, per: int, threads: int) -> bool:
         """Whether the kernels run here with so many rows and threads a workgroup."""
-        return per in MATVEC_ROWS and max(per, 16) <= threads <= self._most_threads and threads.bit_count() == 1
+        return per in MATVEC_ROWS and per <= threads <= self._most_threads and threads.bit_count() == 1
 
     @property
     def _most_threads(self) -> int:

@@ -14,7 +14,7 @@ import re
 import time
 import warnings
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -151,13 +151,15 @@ async def measure(
     bytes_of = {key: size for key, size in _weights(programs[0]).items() if key not in known}
     if not bytes_of:
         return []
-    shapes = {key: limits.matvec_shapes(*key[1:]) for key in sorted(bytes_of, key=bytes_of.__getitem__, reverse=True)}
-    plans = {_name(key, 0): _matvecs(programs[0], key) for key in shapes}
-    for key, tried in shapes.items():
-        plans |= {_name(key, n): _matvecs(programs[0], key, programs[n]) for n in range(1, len(tried))}
+    shapes = {key: _tried(key, programs) for key in sorted(bytes_of, key=bytes_of.__getitem__, reverse=True)}
+    plans = {
+        _name(key, shape): _matvecs(programs[0], key, programs[number])
+        for key, tried in shapes.items()
+        for shape, number in tried.items()
+    }
     result = programs[0].plans["greedy"].result
     timed = {name: Plan(tuple(dispatches), result) for name, dispatches in plans.items()}
-    timed["plug"] = Plan(_matvecs(programs[0], max(bytes_of, key=bytes_of.__getitem__))[-1:], result)
+    timed["plug"] = Plan(_largest(programs[0], next(iter(shapes))), result)
     loaded = await device.load(replace(programs[0], plans=timed), [])
     try:
         device.write(loaded, "step", step_bytes([(0, LENGTH - 1)]))
@@ -166,17 +168,17 @@ async def measure(
         device.unload(loaded)
 
 
-async def _measure(clock: _Clock, shapes: Mapping[MatvecKey, Sequence[Shape]]) -> list[Measured]:
+async def _measure(clock: _Clock, shapes: Mapping[MatvecKey, Iterable[Shape]]) -> list[Measured]:
     started, alone = time.perf_counter(), math.inf
     found: list[Measured] = []
     for key, tried in shapes.items():
-        best = [math.inf] * len(tried)
+        best = dict.fromkeys(tried, math.inf)
         for number in range(ROUNDS):  # shape after shape, so that a change of clocks meets all
             if number and time.perf_counter() - started > MOST_S:
                 break
             alone = min(alone, await clock.seconds())
-            best = [min(known, await clock.seconds(_name(key, n))) for n, known in enumerate(best)]
-        found.append(Measured(key, {shape: max(0.0, taken - alone) for shape, taken in zip(tried, best, strict=True)}))
+            best = {shape: min(known, await clock.seconds(_name(key, shape))) for shape, known in best.items()}
+        found.append(Measured(key, {shape: max(0.0, taken - alone) for shape, taken in best.items()}))
         if time.perf_counter() - started > MOST_S:
             break
     return found
@@ -211,11 +213,20 @@ class _Clock:
 
 def _programs(limits: Limits, checkpoint: Checkpoint, settings: Settings) -> list[Program]:
     """The model with the default shape of every matrix, then with the first other shape of each, and so on."""
+    limits = replace(limits, tuned={})
     default = _program(limits, checkpoint, settings)
-    shapes = {key: limits.matvec_shapes(*key[1:]) for key in _weights(default)}
-    others = range(1, max(map(len, shapes.values())))
-    tables = [{key: tried[n] for key, tried in shapes.items() if n < len(tried)} for n in others]
+    around = {key: limits.shapes_around(*shape) for key, shape in shapes_of(default).items()}
+    tables = [
+        {key: shapes[n] for key, shapes in around.items() if n < len(shapes)}
+        for n in range(max(map(len, around.values())))
+    ]
     return [default, *(_program(replace(limits, tuned=table), checkpoint, settings) for table in tables)]
+
+
+def _tried(key: MatvecKey, programs: Sequence[Program]) -> dict[Shape, int]:
+    """Every shape that a key has in one of the programs, the default first, with that program's number."""
+    shapes = [shapes_of(program)[key] for program in programs]
+    return {shape: shapes.index(shape) for shape in shapes}
 
 
 def _program(limits: Limits, checkpoint: Checkpoint, settings: Settings) -> Program:
@@ -250,11 +261,15 @@ def _weights(program: Program) -> dict[MatvecKey, int]:
     return found
 
 
-def _matvecs(program: Program, key: MatvecKey, other: Program | None = None) -> tuple[Dispatch, ...]:
+def _matvecs(program: Program, key: MatvecKey, other: Program) -> tuple[Dispatch, ...]:
     """All matvecs of the plan that has one of this key, those of the key as the other program has them."""
     name = next(name for name in sorted(_DECODE & program.plans.keys()) if key in _keys(program.plans[name]))
-    pairs = zip(program.plans[name].dispatches, (other or program).plans[name].dispatches, strict=True)
+    pairs = zip(program.plans[name].dispatches, other.plans[name].dispatches, strict=True)
     return tuple(new if _key(old) == key else old for old, new in pairs if _is_matvec(old))
+
+
+def _largest(program: Program, key: MatvecKey) -> tuple[Dispatch, ...]:
+    return tuple(d for d in _matvecs(program, key, program) if _key(d) == key)[-1:]
 
 
 def _keys(plan: Plan) -> set[MatvecKey]:
@@ -262,7 +277,7 @@ def _keys(plan: Plan) -> set[MatvecKey]:
 
 
 def _is_matvec(dispatch: Dispatch) -> bool:
-    return "PER" in dict(dispatch.constants)
+    return dispatch.kernel in ("matvec", "matvec_glu")
 
 
 def _key(dispatch: Dispatch) -> MatvecKey:
@@ -270,5 +285,5 @@ def _key(dispatch: Dispatch) -> MatvecKey:
     return dispatch.label, int(constants.get("ROWS", 0)), int(constants.get("COLS", 0))
 
 
-def _name(key: MatvecKey, number: int) -> str:
-    return f"{key}, shape {number}"
+def _name(key: MatvecKey, shape: Shape) -> str:
+    return f"{key}: {shape}"

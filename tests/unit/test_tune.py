@@ -31,30 +31,34 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_measured_shape_is_taken_and_others_stay() -> None:
     limits = Limits(tuned=TABLE)
-    assert limits.matvec_shape(896, 4864, KEY[0]) == (8, 64)
-    for other in [(896, 4864, "matvec q8_0 none plain"), (896, 4896, KEY[0]), (912, 4864, KEY[0])]:
-        assert limits.matvec_shape(*other) == Limits().matvec_shape(*other)
+    assert limits.matvec_shape(896, 4864, kernel=KEY[0]) == (8, 64)
+    for rows, cols, kernel in [(896, 4864, "matvec q8_0 none plain"), (896, 4896, KEY[0]), (912, 4864, KEY[0])]:
+        assert limits.matvec_shape(rows, cols, kernel=kernel) == Limits().matvec_shape(rows, cols)
 
 
 @pytest.mark.parametrize("threads", [16, 64, 128, 256, 384, 1024])
 @pytest.mark.parametrize(("rows", "cols"), [(1, 4), (64, 64), (896, 4864), (4096, 4096), (151936, 896)])
-def test_the_default_comes_first_and_every_shape_to_try_is_one_that_kernels_take(
-    threads: int, rows: int, cols: int
-) -> None:
+def test_every_shape_to_try_is_another_one_that_kernels_take(threads: int, rows: int, cols: int) -> None:
     limits = Limits(threads=threads)
-    shapes = limits.matvec_shapes(rows, cols)
-    assert shapes[0] == limits.matvec_shape(rows, cols)
+    default = limits.matvec_shape(rows, cols)
+    shapes = [default, *limits.shapes_around(*default)]
     assert len(set(shapes)) == len(shapes) <= 5
     for per, wide in shapes:
-        assert per in (4, 8, 16) and per <= wide <= threads and wide.bit_count() == 1
+        assert per in (4, 8, 16, 32) and per <= wide <= threads and wide.bit_count() == 1
 
 
 def test_a_program_is_built_with_the_table_and_tells_it() -> None:
     limits = Limits()
     default = shapes_of(built(tiny(), limits, context=2048))
-    table = {key: limits.matvec_shapes(*key[1:])[-1] for key in default}
+    table = {key: limits.shapes_around(*shape)[-1] for key, shape in default.items()}
     assert table != default
     assert shapes_of(built(tiny(), replace(limits, tuned=table), context=2048)) == table
+
+
+def test_a_shape_with_fewer_rows_than_a_kernel_must_have_is_passed_over() -> None:
+    """A product that is packed shares a factor among 16."""
+    limits = Limits(tuned=TABLE)
+    assert limits.matvec_shape(896, 4864, least=16, kernel=KEY[0]) == Limits().matvec_shape(896, 4864, least=16)
 
 
 def test_a_table_goes_through_json_unchanged() -> None:
