@@ -28,7 +28,7 @@ class Limits:
     subgroups: bool = False
     f16: bool = False
     int8: bool = False
-    tuned: Mapping[MatvecKey, Shape] = field(default_factory=dict)
+    tuned: Mapping[MatvecKey, Shape] = field(default_factory=dict, hash=False)
 
     @classmethod
     def of(
