@@ -52,7 +52,7 @@ def _text(result: Mapping[str, Any]) -> str:
         (kernel, rows, cols), default = one.key, next(iter(one.seconds))
         lines.append(
             f"{kernel:34}{rows:8}{cols:8}{_shape(default):>12}{_shape(one.best):>12}"
-            f"{one.seconds[default] * 1e3:7.3f} -> {one.seconds[one.best] * 1e3:.3f}"
+            f"{one.seconds[default] * 1e3:9.3f} -> {one.seconds[one.best] * 1e3:.3f}"
         )
     return "\n".join([*lines, f"kept in the cache folder as {result['file']}"])
 
