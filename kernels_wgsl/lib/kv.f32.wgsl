@@ -1,11 +1,11 @@
-// kv f32: four cached values as they are
+// kv f32: a unit of eight cached values as they are
 
-alias KvQuad = vec4<f32>;
+alias KvUnit = mat2x4<f32>;
 
-fn kv_pack(value: vec4<f32>) -> KvQuad {
+fn kv_pack(value: mat2x4<f32>) -> KvUnit {
   return value;
 }
 
-fn kv_unpack(packed: KvQuad) -> vec4<f32> {
-  return packed;
+fn kv_unpack(unit: KvUnit) -> mat2x4<f32> {
+  return unit;
 }

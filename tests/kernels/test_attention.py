@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,18 +34,21 @@ def attend(q: Array, k: Array, v: Array, positions: Array) -> Array:
     return np.einsum("rhp,phd->rhd", p / p.sum(-1, keepdims=True), np.repeat(v, group, 1)).reshape(len(q), -1)
 
 
-def in_pages(values: Array, kind: str) -> bytes:
-    """[context, kv heads, dim] -> the cache's bytes, by page table."""
+def in_pages(values: Array, kind: str, of: str) -> bytes:
+    """[context, kv heads, dim] -> the bytes of the cache `of` "k" or "v", by page table."""
     size = np.float16 if kind == "f16" else np.float32
-    paged = np.zeros((len(PAGES), values.shape[1], 32, values.shape[2]), size)
+    _, kv_heads, dim = values.shape
+    paged = np.zeros((len(PAGES), kv_heads, 32, dim // 8, 8), size)
     for position, value in enumerate(values):
-        paged[PAGES[position // 32], :, position % 32] = value
-    return paged.tobytes()
+        paged[PAGES[position // 32], :, position % 32] = value.reshape(kv_heads, dim // 8, 8)
+    return (paged.swapaxes(2, 3) if of == "k" else paged).tobytes()
 
 
-def from_pages(words: Array, heads: Heads, kind: str) -> Array:
+def from_pages(words: Array, heads: Heads, kind: str, of: str) -> Array:
     size = np.float16 if kind == "f16" else np.float32
-    paged = words.view(size).reshape(len(PAGES), heads.kv_heads, 32, heads.dim)
+    shape = (32, heads.dim // 8) if of == "v" else (heads.dim // 8, 32)
+    units = words.view(size).reshape(len(PAGES), heads.kv_heads, *shape, 8)
+    paged = (units.swapaxes(2, 3) if of == "k" else units).reshape(len(PAGES), heads.kv_heads, 32, heads.dim)
     return np.stack([paged[PAGES[p // 32], :, p % 32] for p in range(CONTEXT)]).astype(np.float64)
 
 
@@ -53,7 +57,15 @@ def make_cache(lab: Lab, heads: Heads, first: int, kind: str) -> tuple[Cache, Ar
     return lab.cache(heads, CONTEXT, rows_from(first, lab.rows), kind, list(frequencies), PAGES), frequencies
 
 
-SHAPES = [Heads(9, 3, 64), Heads(3, 3, 16), Heads(14, 2, 64), Heads(4, 2, 8), Heads(4, 1, 256), Heads(16, 1, 128)]
+SHAPES = [
+    Heads(9, 3, 64),
+    Heads(3, 3, 16),
+    Heads(14, 2, 64),
+    Heads(4, 2, 8),
+    Heads(4, 1, 256),
+    Heads(8, 2, 128),
+    Heads(10, 1, 80),
+]
 
 
 def rows_from(first: int, rows: int) -> list[Record]:
@@ -74,8 +86,8 @@ def test_rope_cache_rotates_and_stores(device: Any, rng: Any, heads: Heads, rows
     turned = rotate(x[:, : heads.heads + heads.kv_heads], positions, frequencies)
     h, tolerance = heads.heads, 1e-7 if kind == "f32" else 2e-7
     assert nmse(got.reshape(x.shape)[:, :h], turned[:, :h]) < 1e-7
-    assert nmse(from_pages(k, heads, kind)[positions], turned[:, h:]) < tolerance
-    assert nmse(from_pages(v, heads, kind)[positions], x[:, h + heads.kv_heads :]) < tolerance
+    assert nmse(from_pages(k, heads, kind, "k")[positions], turned[:, h:]) < tolerance
+    assert nmse(from_pages(v, heads, kind, "v")[positions], x[:, h + heads.kv_heads :]) < tolerance
 
 
 def check_attention(
@@ -87,19 +99,21 @@ def check_attention(
     scale: float = 1,
     short: bool = False,
     subgroups: bool = False,
+    workgroups: int = 256,
 ) -> None:
     """One program for all steps, as in an answer. Beyond a row's own position the cache holds other numbers.
 
     The projection is the identity, so what is added to the residual is the attention itself.
     """
     rows, width = max(map(len, steps)), heads.heads * heads.dim
-    lab = Lab(device, rows, with_features(device, subgroups=subgroups), short)
+    limits = replace(with_features(device, subgroups=subgroups), workgroups=workgroups)
+    lab = Lab(device, rows, limits, short)
     x = scale * rng.standard_normal((rows, heads.heads + 2 * heads.kv_heads, heads.dim))
     residual = rng.standard_normal((rows, width))
     cache, frequencies = make_cache(lab, heads, 0, kind)
     size = np.float16 if kind == "f16" else np.float32
     k, v = (rng.standard_normal((CONTEXT, heads.kv_heads, heads.dim)).astype(size).astype(np.float64) for _ in "kv")
-    lab.constants |= {"k": in_pages(k, kind), "v": in_pages(v, kind)}
+    lab.constants |= {"k": in_pages(k, kind, "k"), "v": in_pages(v, kind, "v")}
     o_proj, _ = lab.matrix("o_proj", np.eye(width))
     y = lab.tensor("y", residual, -(-rows // 64) * 64)
     ops.attend(lab.tensor("qkv", x.reshape(rows, -1)), heads, cache, o_proj, add_to=y)
@@ -122,6 +136,15 @@ def test_decode_attends_to_every_position_up_to_its_own(
     check_attention(device, rng, heads, kind, steps, subgroups=subgroups)
 
 
+@pytest.mark.parametrize(("heads", "kind", "workgroups"), each(SHAPES, ["f16", "f32"], [1, 4]), ids=str)
+def test_a_split_takes_several_blocks_where_the_gpu_has_few_workgroups(
+    device: Any, rng: Any, heads: Heads, kind: str, workgroups: int
+) -> None:
+    """The last split may have one block fewer than the first, or none."""
+    steps = [rows_from(first, 1) for first in (0, 128, 255, 256, 399)]
+    check_attention(device, rng, heads, kind, steps, workgroups=workgroups)
+
+
 @pytest.mark.parametrize(("heads", "kind", "subgroups"), each(SHAPES, ["f16", "f32"], [False, False, True]), ids=str)
 def test_short_decode_merges_splits_inside_the_projection(
     device: Any, rng: Any, heads: Heads, kind: str, subgroups: bool
@@ -136,6 +159,9 @@ def test_prefill_attends_to_every_position_up_to_its_own(device: Any, rng: Any, 
     check_attention(device, rng, heads, kind, [rows_from(*step) for step in steps])
 
 
-@pytest.mark.parametrize(("first", "rows"), [(300, 1), (280, 20)])
-def test_attention_survives_scores_that_overflow_a_plain_softmax(device: Any, rng: Any, first: int, rows: int) -> None:
-    check_attention(device, rng, Heads(2, 1, 16), "f32", [rows_from(first, rows)], scale=300)
+@pytest.mark.parametrize(("first", "rows", "workgroups"), [(300, 1, 256), (300, 1, 1), (280, 20, 256)])
+def test_attention_survives_scores_that_overflow_a_plain_softmax(
+    device: Any, rng: Any, first: int, rows: int, workgroups: int
+) -> None:
+    steps = [rows_from(first, rows)]
+    check_attention(device, rng, Heads(2, 1, 16), "f32", steps, scale=300, workgroups=workgroups)

@@ -133,7 +133,7 @@ def bytes_needed(binding: kernels.Binding, dispatch: Dispatch, rows: int) -> int
     if binding.type == "Step":
         return 16 + 16 * rows
     element = binding.type.removeprefix("array<").removesuffix(">")
-    size = (8 if ("kv", "f16") in dispatch.variants else 16) if element == "KvQuad" else _ELEMENT[element]
+    size = (16 if ("kv", "f16") in dispatch.variants else 32) if element == "KvUnit" else _ELEMENT[element]
     for dim in re.findall(r"\[(.*?)\]", binding.shape):
         size *= parts(dispatch, rows) if dim == "z" else dimension(dim, dispatch.kernel, constants, rows)
     return size

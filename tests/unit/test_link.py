@@ -28,7 +28,8 @@ CONFIG: dict[str, Any] = {
 
 # Heads as models have them, up to the largest that are allowed: 8 heads share one of K and V, 256 numbers a head.
 HEADS = [(4, 2, 24), (9, 3, 64), (14, 2, 64), (32, 8, 128), (16, 1, 128), (8, 1, 256), (3, 3, 8)]
-SIZES = {"f32": 4, "u32": 4, "vec2<f32>": 8, "vec2<u32>": 8, "vec3<f32>": 16, "vec4<f32>": 16, "vec4<f16>": 8}
+VECTORS = {"vec2<f32>": 8, "vec2<u32>": 8, "vec3<f32>": 16, "vec4<f32>": 16, "vec4<u32>": 16, "vec4<f16>": 8}
+SIZES = {"f32": 4, "u32": 4, "mat2x4<f32>": 32, **VECTORS}
 
 
 def norm(**constants: float) -> Dispatch:

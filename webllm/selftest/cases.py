@@ -69,6 +69,7 @@ def all_cases() -> Iterator[Case]:
     yield Case("matvec of the norm of a wide row", _linear("Q4_0", norm=True), limits=SMALL)
     for kind in ("f16", "f32"):
         yield Case(f"attention {kind}", _attention(kind, first=140))
+        yield Case(f"attention {kind} of two blocks", _attention(kind, first=140), limits={"workgroups": 1})
         yield Case(f"short attention {kind}", _attention(kind, first=140), short=True)
         yield Case(f"attention in prefill {kind}", _attention(kind, first=60), rows=33)
     yield Case("next token", _next_token)
@@ -267,7 +268,7 @@ def _attention(kind: str, first: int) -> Callable[[Lab, random.Random], list[Che
         records: list[Record] = [(0, first + i) for i in range(lab.rows)]
         cache = lab.cache(HEADS, CONTEXT, records, kind, frequencies, PAGES)
         rows, (k, v) = _grid(rng, lab.rows, HEADS.width), (_grid(rng, CONTEXT, HEADS.dim) for _ in "kv")
-        lab.constants |= {"k": _in_pages(k, kind), "v": _in_pages(v, kind)}
+        lab.constants |= {"k": _in_pages(map(_by_unit, _pages(k)), kind), "v": _in_pages(_pages(v), kind)}
         width = HEADS.heads * HEADS.dim
         half = _bytes(_flat([0.5 * (i == j) for j in range(width)] for i in range(width)))
         y = _input(lab, "y", [[0.0] * width for _ in rows])
@@ -296,10 +297,19 @@ def _as_stored(numbers: Iterable[float], kind: str) -> list[float]:
     return values(_bytes(numbers, kind), kind.upper())
 
 
-def _in_pages(rows: Rows, kind: str) -> bytes:
+def _pages(rows: Rows) -> list[Rows]:
     """Positions in the order of `PAGES`; one K and V head."""
     pages = [rows[at : at + PAGE] for at in range(0, CONTEXT, PAGE)]
-    return b"".join(_bytes(_flat(pages[PAGES.index(number)]), kind) for number in range(len(pages)))
+    return [pages[PAGES.index(number)] for number in range(len(pages))]
+
+
+def _by_unit(page: Rows) -> Rows:
+    """K as the cache has it: eight numbers of all positions, then the next eight."""
+    return [row[at : at + 8] for at in range(0, HEADS.dim, 8) for row in page]
+
+
+def _in_pages(pages: Iterable[Rows], kind: str) -> bytes:
+    return b"".join(_bytes(_flat(page), kind) for page in pages)
 
 
 def _next_token(lab: Lab, rng: random.Random) -> list[Check]:
