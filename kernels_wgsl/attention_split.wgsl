@@ -1,8 +1,8 @@
 // attention_split: stores the row's k and v, then softmax(q . K SCALE) V over every SPLITS'th block of 128 positions, for GROUP heads
 // binding 0 step    read       Step             one record a row
 // binding 3 qkv     read       array<vec4<f32>> [rows][HEADS + 2 KV_HEADS][HEAD_DIM / 4] not rotated
-// binding 4 k_cache read_write array<KvUnit>    [pages][KV_HEADS][HEAD_DIM / 8][32]
-// binding 5 v_cache read_write array<KvUnit>    [pages][KV_HEADS][32][HEAD_DIM / 8]
+// binding 4 k_cache read_write array<KvUnit>    [pages][KV_HEADS][HEAD_DIM / 8 + KV_SCALES][32]
+// binding 5 v_cache read_write array<KvUnit>    [pages][KV_HEADS][32][HEAD_DIM / 8 + KV_SCALES] scales behind all units
 // binding 6 part    read_write array<vec4<f32>> [rows][HEADS][SPLITS][HEAD_DIM / 4] not normalised
 // binding 7 stats   read_write array<vec2<f32>> [rows][HEADS][SPLITS] maximum, sum
 // grid    KV_HEADS ceil(HEADS / KV_HEADS / GROUP), at most SPLITS, rows
@@ -68,28 +68,35 @@ fn load_queries(r: u32, position: u32, head: u32, heads: u32, t: u32) {
 }
 
 // A unit of K times those of the four queries.
-fn unit_dots(unit: u32, packed: KvUnit) -> vec4<f32> {
+fn unit_dots(unit: u32, packed: KvUnit, scales: KvUnit) -> vec4<f32> {
   let k = kv_unpack(packed);
   let at = 8u * unit;
-  return k[0] * mat4x4<f32>(scratch[at], scratch[at + 1u], scratch[at + 2u], scratch[at + 3u])
+  let dots = k[0] * mat4x4<f32>(scratch[at], scratch[at + 1u], scratch[at + 2u], scratch[at + 3u])
     + k[1] * mat4x4<f32>(scratch[at + 4u], scratch[at + 5u], scratch[at + 6u], scratch[at + 7u]);
+  return dots * kv_scale(scales, kv_quarter(unit));
 }
 
 fn key_unit(at: u32, unit: u32) -> KvUnit {
   return k_cache[at + k_at(0u, min(unit, HEAD_DIM / 8u - 1u))];
 }
 
-// Scores of the four heads at one position, whose K begins at `at`. Units beyond the last meet zeros.
-fn score_position(at: u32) -> vec4<f32> {
+// Scores of the four heads at position p of a page. Units beyond the last meet zeros.
+fn score_position(page: u32, p: u32) -> vec4<f32> {
+  let at = page + k_at(p, 0u);
+  var scales = KvUnit();
+  if (KV_SCALES > 0u) {
+    scales = k_cache[page + scales_at(p)];
+  }
   var score = vec4<f32>();
   for (var u = 0u; u < HEAD_DIM / 8u; u += 8u) {
     let keys = Eight(
       key_unit(at, u), key_unit(at, u + 1u), key_unit(at, u + 2u), key_unit(at, u + 3u),
       key_unit(at, u + 4u), key_unit(at, u + 5u), key_unit(at, u + 6u), key_unit(at, u + 7u),
     );
-    score += unit_dots(u, keys.u0) + unit_dots(u + 1u, keys.u1) + unit_dots(u + 2u, keys.u2)
-      + unit_dots(u + 3u, keys.u3) + unit_dots(u + 4u, keys.u4) + unit_dots(u + 5u, keys.u5)
-      + unit_dots(u + 6u, keys.u6) + unit_dots(u + 7u, keys.u7);
+    score += unit_dots(u, keys.u0, scales) + unit_dots(u + 1u, keys.u1, scales)
+      + unit_dots(u + 2u, keys.u2, scales) + unit_dots(u + 3u, keys.u3, scales)
+      + unit_dots(u + 4u, keys.u4, scales) + unit_dots(u + 5u, keys.u5, scales)
+      + unit_dots(u + 6u, keys.u6, scales) + unit_dots(u + 7u, keys.u7, scales);
   }
   return score * SCALE;
 }
@@ -194,8 +201,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
       next_page = kv_page(row.sequence, first + WG * SPLITS + 32u * t, kv_head);
     }
     var score = vec4<f32>(-3.0e38);
+    var scale = 1.0;  // of V
     if (t < count) {
-      score = score_position(page_at[slot + t / 32u] + k_at(t % 32u, 0u));
+      score = score_position(page_at[slot + t / 32u], t % 32u);
+      if (KV_SCALES > 0u) {
+        scale = kv_scale(v_cache[page_at[slot + t / 32u] + scales_at(t % 32u)], 0u);
+      }
     }
     var p = t / units;
     var values = load_values(slot, unit, p, lanes, count - 1u);
@@ -205,7 +216,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     most = larger;
     sum = sum * keep + weight;
     sums = Sums(scaled(sums.low, keep), scaled(sums.high, keep));
-    weights[t] = weight;
+    weights[t] = weight * scale;
     if (t < 4u) {
       page_at[4u - slot + t] = next_page;
     }

@@ -1,8 +1,8 @@
 // attention_tile: y[r, h] = softmax(q[r, h] . K SCALE) V over positions up to that of row r
 // binding 0 step    read       Step             one record a row, consecutive positions of one sequence
 // binding 3 qkv     read       array<vec4<f32>> [rows][HEADS + 2 KV_HEADS][HEAD_DIM / 4] rotated
-// binding 4 k_cache read       array<KvUnit>    [pages][KV_HEADS][HEAD_DIM / 8][32]
-// binding 5 v_cache read       array<KvUnit>    [pages][KV_HEADS][32][HEAD_DIM / 8]
+// binding 4 k_cache read       array<KvUnit>    [pages][KV_HEADS][HEAD_DIM / 8 + KV_SCALES][32]
+// binding 5 v_cache read       array<KvUnit>    [pages][KV_HEADS][32][HEAD_DIM / 8 + KV_SCALES] scales behind all units
 // binding 6 y       read_write array<vec4<f32>> [rows][HEADS][HEAD_DIM / 4]
 // grid    HEADS, rows / 32
 // uses    step pages kv outer
@@ -43,7 +43,11 @@ fn key_unit(page: u32, key: u32, unit: u32) -> mat2x4<f32> {
   if (unit >= HEAD_DIM / 8u) {
     return mat2x4<f32>();
   }
-  return kv_unpack(k_cache[page + k_at(key, unit)]);
+  var scales = KvUnit();
+  if (KV_SCALES > 0u) {
+    scales = k_cache[page + scales_at(key)];
+  }
+  return kv_scale(scales, kv_quarter(unit)) * kv_unpack(k_cache[page + k_at(key, unit)]);
 }
 
 // Eight numbers of four rows or keys, into the block's rows of `unit`: one thread loads for q, another for K.
@@ -139,7 +143,11 @@ fn value_unit(page: u32, key: u32, unit: u32) -> mat2x4<f32> {
   if (unit >= HEAD_DIM / 8u) {
     return mat2x4<f32>();
   }
-  return kv_unpack(v_cache[page + v_at(key, unit)]);
+  var scales = KvUnit();
+  if (KV_SCALES > 0u) {
+    scales = v_cache[page + scales_at(key)];
+  }
+  return kv_scale(scales, 0u) * kv_unpack(v_cache[page + v_at(key, unit)]);
 }
 
 // total * keep (a factor a row) + the page's weighted values at this thread's quad of a block. Holds barriers.

@@ -1,8 +1,8 @@
 // rope_cache: rotates q and k by position, in place for q; writes k and v to the cache
 // binding 0 step    read       Step             one record a row
 // binding 3 qkv     read_write array<vec4<f32>> [rows][HEADS + 2 KV_HEADS][HEAD_DIM / 4]
-// binding 4 k_cache read_write array<KvUnit>    [pages][KV_HEADS][HEAD_DIM / 8][32]
-// binding 5 v_cache read_write array<KvUnit>    [pages][KV_HEADS][32][HEAD_DIM / 8]
+// binding 4 k_cache read_write array<KvUnit>    [pages][KV_HEADS][HEAD_DIM / 8 + KV_SCALES][32]
+// binding 5 v_cache read_write array<KvUnit>    [pages][KV_HEADS][32][HEAD_DIM / 8 + KV_SCALES] scales behind all units
 // grid    HEADS + KV_HEADS, rows
 // uses    step pages kv rope store
 // why     In prefill rows attend to each other, so all of them must be in the cache first; decode needs no such step.

@@ -165,7 +165,7 @@ class Cache:
 
     k: int
     v: int
-    kind: str  # "f16" or "f32"
+    kind: str  # "f16", "f32" or "int8"
     step: int
     pages: int
     rope: int

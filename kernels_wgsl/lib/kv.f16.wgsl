@@ -3,7 +3,17 @@
 
 alias KvUnit = vec4<u32>;
 
-fn kv_pack(value: mat2x4<f32>) -> KvUnit {
+const KV_SCALES = 0u;  // units of scales a position, for each head
+
+fn kv_scales(largest: vec4<f32>) -> KvUnit {
+  return KvUnit();
+}
+
+fn kv_scale(scales: KvUnit, quarter: u32) -> f32 {
+  return 1.0;
+}
+
+fn kv_pack(value: mat2x4<f32>, scale: f32) -> KvUnit {
   let a = value[0];
   let b = value[1];
   return vec4<u32>(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));

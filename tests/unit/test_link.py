@@ -101,7 +101,7 @@ def test_the_result_is_the_buffer_that_is_read_back() -> None:
 
 @pytest.fixture(
     scope="module",
-    params=[(kind, quant, kv) for kind in ("llama", "qwen2") for quant in QUANTS for kv in ("f16", "f32")],
+    params=[(kind, quant, kv) for kind in ("llama", "qwen2") for quant in QUANTS for kv in ("f16", "f32", "int8")],
 )
 def whole(request: pytest.FixtureRequest) -> tuple[Program, Linked]:
     """Small models of every architecture and quantisation, with either cache."""
@@ -157,7 +157,7 @@ def workgroup_threads(made: Linked, pipeline: dict[str, Any]) -> int:
     return int(size[1]) if size[1].isdigit() else int(pipeline["constants"][size[1]])
 
 
-@pytest.mark.parametrize("kv", ["f16", "f32"])
+@pytest.mark.parametrize("kv", ["f16", "f32", "int8"])
 @pytest.mark.parametrize("heads", HEADS)
 def test_a_device_with_default_limits_can_run_every_kernel(heads: tuple[int, int, int], kv: str) -> None:
     """16 KiB of workgroup memory and 256 threads; not every compiler counts."""
