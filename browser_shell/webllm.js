@@ -6,7 +6,7 @@
  * @property {(progress: Progress) => void} [onProgress]  loaded and total in bytes; first the phase "memory", whose
  *   total is what the model will take on the GPU
  * @property {number} [context]  most tokens of a conversation
- * @property {"f16" | "f32"} [kv]  numbers of the cache
+ * @property {"f16" | "f32" | "int8"} [kv]  numbers of the cache
  * @property {boolean} [exact]  no approximate kernels
  * @property {string} [adapter]  part of the GPU's name
  * @property {boolean | object} [tune]  true: measure which shapes of workgroups are fastest; an object: what that found

@@ -1,8 +1,8 @@
 // attention_tile: y[r, h] = softmax(q[r, h] . K SCALE) V over positions up to that of row r
 // binding 0 step    read       Step             one record a row, consecutive positions of one sequence
 // binding 3 qkv     read       array<vec4<f32>> [rows][HEADS + 2 KV_HEADS][HEAD_DIM / 4] rotated
-// binding 4 k_cache read       array<KvQuad>    [pages][KV_HEADS][32][HEAD_DIM / 4]
-// binding 5 v_cache read       array<KvQuad>    [pages][KV_HEADS][32][HEAD_DIM / 4]
+// binding 4 k_cache read       array<KvUnit>    [pages][KV_HEADS][HEAD_DIM / 8 + KV_SCALES][32]
+// binding 5 v_cache read       array<KvUnit>    [pages][KV_HEADS][32][HEAD_DIM / 8 + KV_SCALES] scales behind all units
 // binding 6 y       read_write array<vec4<f32>> [rows][HEADS][HEAD_DIM / 4]
 // grid    HEADS, rows / 32
 // uses    step pages kv outer
@@ -13,8 +13,8 @@ override SCALE: f32;
 
 @group(0) @binding(0) var<storage, read> step: Step;
 @group(0) @binding(3) var<storage, read> qkv: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> k_cache: array<KvQuad>;
-@group(0) @binding(5) var<storage, read> v_cache: array<KvQuad>;
+@group(0) @binding(4) var<storage, read> k_cache: array<KvUnit>;
+@group(0) @binding(5) var<storage, read> v_cache: array<KvUnit>;
 @group(0) @binding(6) var<storage, read_write> y: array<vec4<f32>>;
 
 // 32 numbers of a head at a time: [32 numbers][32 rows or keys / 4]; V lies as it is, [32 keys][8 quads].
@@ -39,37 +39,65 @@ fn query_quad(at: Place, row: u32, quad: u32) -> vec4<f32> {
   return qkv[((at.first_row + row) * (HEADS + 2u * KV_HEADS) + at.head) * (HEAD_DIM / 4u) + quad];
 }
 
-fn key_quad(page: u32, key: u32, quad: u32) -> vec4<f32> {
-  if (quad >= HEAD_DIM / 4u) {
-    return vec4<f32>();
+fn key_unit(page: u32, key: u32, unit: u32) -> mat2x4<f32> {
+  if (unit >= HEAD_DIM / 8u) {
+    return mat2x4<f32>();
   }
-  return kv_unpack(k_cache[page + key * (HEAD_DIM / 4u) + quad]);
+  var scales = KvUnit();
+  if (KV_SCALES > 0u) {
+    scales = k_cache[page + scales_at(key)];
+  }
+  return kv_scale(scales, kv_quarter(unit)) * kv_unpack(k_cache[page + k_at(key, unit)]);
+}
+
+// Eight numbers of four rows or keys, into the block's rows of `unit`: one thread loads for q, another for K.
+fn load_units(at: Place, page: u32, block: u32) {
+  let unit = at.four % 4u;
+  let from_unit = block / 8u + unit;
+  let first = 4u * at.lane;
+  let to = unit * 64u + at.lane;
+  if (at.four < 4u) {
+    let a = key_unit(page, first, from_unit);
+    let b = key_unit(page, first + 1u, from_unit);
+    let c = key_unit(page, first + 2u, from_unit);
+    let d = key_unit(page, first + 3u, from_unit);
+    let low = transpose(mat4x4<f32>(a[0], b[0], c[0], d[0]));
+    let high = transpose(mat4x4<f32>(a[1], b[1], c[1], d[1]));
+    kv_block[to] = low[0];
+    kv_block[to + 8u] = low[1];
+    kv_block[to + 16u] = low[2];
+    kv_block[to + 24u] = low[3];
+    kv_block[to + 32u] = high[0];
+    kv_block[to + 40u] = high[1];
+    kv_block[to + 48u] = high[2];
+    kv_block[to + 56u] = high[3];
+  } else {
+    let quad = 2u * from_unit;
+    let low = transpose(mat4x4<f32>(
+      query_quad(at, first, quad), query_quad(at, first + 1u, quad),
+      query_quad(at, first + 2u, quad), query_quad(at, first + 3u, quad),
+    ));
+    let high = transpose(mat4x4<f32>(
+      query_quad(at, first, quad + 1u), query_quad(at, first + 1u, quad + 1u),
+      query_quad(at, first + 2u, quad + 1u), query_quad(at, first + 3u, quad + 1u),
+    ));
+    q_block[to] = low[0];
+    q_block[to + 8u] = low[1];
+    q_block[to + 16u] = low[2];
+    q_block[to + 24u] = low[3];
+    q_block[to + 32u] = high[0];
+    q_block[to + 40u] = high[1];
+    q_block[to + 48u] = high[2];
+    q_block[to + 56u] = high[3];
+  }
 }
 
 // Scores of this thread's four rows (columns of the matrix) and four keys. Holds barriers.
 fn score_page(at: Place, page: u32) -> mat4x4<f32> {
   var score = mat4x4<f32>();
   for (var block = 0u; block < HEAD_DIM; block += 32u) {
-    let quad = block / 4u + at.four;
-    let row = 4u * at.lane;
     workgroupBarrier();
-    let q = transpose(mat4x4<f32>(
-      query_quad(at, row, quad), query_quad(at, row + 1u, quad),
-      query_quad(at, row + 2u, quad), query_quad(at, row + 3u, quad),
-    ));
-    let k = transpose(mat4x4<f32>(
-      key_quad(page, row, quad), key_quad(page, row + 1u, quad),
-      key_quad(page, row + 2u, quad), key_quad(page, row + 3u, quad),
-    ));
-    let to = at.four * 32u + at.lane;
-    q_block[to] = q[0];
-    q_block[to + 8u] = q[1];
-    q_block[to + 16u] = q[2];
-    q_block[to + 24u] = q[3];
-    kv_block[to] = k[0];
-    kv_block[to + 8u] = k[1];
-    kv_block[to + 16u] = k[2];
-    kv_block[to + 24u] = k[3];
+    load_units(at, page, block);
     workgroupBarrier();
     for (var d = 0u; d < 256u; d += 8u) {
       score += outer(q_block[d + at.four], kv_block[d + at.lane]);
@@ -111,16 +139,25 @@ fn sum_of_lanes(at: Place, mine: vec4<f32>) -> vec4<f32> {
   return sum;
 }
 
+fn value_unit(page: u32, key: u32, unit: u32) -> mat2x4<f32> {
+  if (unit >= HEAD_DIM / 8u) {
+    return mat2x4<f32>();
+  }
+  var scales = KvUnit();
+  if (KV_SCALES > 0u) {
+    scales = v_cache[page + scales_at(key)];
+  }
+  return kv_scale(scales, 0u) * kv_unpack(v_cache[page + v_at(key, unit)]);
+}
+
 // total * keep (a factor a row) + the page's weighted values at this thread's quad of a block. Holds barriers.
 fn add_values(at: Place, page: u32, block: u32, total: mat4x4<f32>, keep: vec4<f32>) -> mat4x4<f32> {
-  let quad = block * 8u + at.lane;
   workgroupBarrier();
-  for (var key = at.four; key < 32u; key += 8u) {
-    var value = vec4<f32>();
-    if (quad < HEAD_DIM / 4u) {
-      value = kv_unpack(v_cache[page + key * (HEAD_DIM / 4u) + quad]);
-    }
-    kv_block[key * 8u + at.lane] = value;
+  for (var key = at.t / 4u; key < 32u; key += 16u) {
+    let value = value_unit(page, key, block * 4u + at.t % 4u);
+    let to = key * 8u + at.t % 4u * 2u;
+    kv_block[to] = value[0];
+    kv_block[to + 1u] = value[1];
   }
   workgroupBarrier();
   var sum = mat4x4<f32>(total[0] * keep.x, total[1] * keep.y, total[2] * keep.z, total[3] * keep.w);
@@ -161,7 +198,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var t6 = mat4x4<f32>();
   var t7 = mat4x4<f32>();
   for (var base = 0u; base < first_position + rows; base += 32u) {
-    let page = kv_index(sequence, base, kv_head);
+    let page = kv_page(sequence, base, kv_head);
     var s = score_page(at, page);
     let visible = i32(first_position + 4u * at.four + 1u) - i32(base);
     s[0] = masked(s[0], 4u * at.lane, visible);

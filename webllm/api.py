@@ -20,7 +20,7 @@ from webllm.device import Device, Loaded, Progress, Seconds
 from webllm.device.fit import memory_event
 from webllm.engine import Engine
 from webllm.errors import Closed, RequestError
-from webllm.program import Settings, build, context_size, read_rope_factors
+from webllm.program import Settings, build, check_kv, context_size, read_rope_factors
 from webllm.sampling import GREEDY, Sampling
 from webllm.selftest import open_tested
 from webllm.tokenizer import Tokenizer
@@ -197,11 +197,12 @@ async def load(
 
     model: a short name ("smollm2-135m-instruct"), a path or URL of a .gguf file, in the browser also a
     picked `File`. context: positions that the KV cache may grow to, at most the model's own (default: that,
-    up to 4096). kv: "f16" or "f32" cache. exact: forbid approximate kernels (prefill in halves, where the GPU
-    has them). adapter: part of the GPU's name. power_preference: "high-performance" (default) or "low-power",
-    where there are several GPUs. chat_template: Jinja text in place of the file's. tune: True measures once which
-    shapes of workgroups are fastest on this GPU for this model, in about a second, and keeps it for later loads; None
-    (default) uses what was kept, False nothing; `llm.stats()["tuning"]` of another load here. on_progress: called with
+    up to 4096). kv: "f16", "f32" or "int8" cache; int8 is half as large as f16 and approximate. exact: forbid what is
+    approximate (activations of 8 bits or halves, an int8 cache). adapter: part of the GPU's name. power_preference:
+    "high-performance" (default) or "low-power", where there are several GPUs. chat_template: Jinja text in place of the
+    file's. tune: True measures once which shapes of workgroups are fastest on this GPU for this model, in about a second,
+    and keeps it for later loads; None (default) uses what was kept, False nothing; `llm.stats()["tuning"]` of another load
+    here. on_progress: called with
     {"phase", "loaded", "total", "tensors", "seconds"}; first comes the phase "memory", whose total is what
     the model will take on the GPU, and "at_full_context" what it may grow to.
 
@@ -211,6 +212,7 @@ async def load(
         llm = await webllm.load("smollm2-135m-instruct")
     """
     started, seconds = time.perf_counter(), Seconds()
+    check_kv(kv, exact)
     with seconds.of("source"):
         source = await host.current().open_source(model, on_progress)
     try:

@@ -21,7 +21,7 @@ from webllm.engine import Engine
 from webllm.limits import Limits
 from webllm.ops import Builder
 from webllm.plan import Dispatch, Plan, Program
-from webllm.program import Settings, build, decode_plan, read_rope_factors, step_bytes
+from webllm.program import Settings, build, check_kv, decode_plan, read_rope_factors, step_bytes
 from webllm.selftest import open_tested
 from webllm.tune import recall
 
@@ -104,6 +104,7 @@ async def run(
     random: weights are made on the GPU; otherwise they are read from the checkpoint's sources. note:
     told what is being measured.
     """
+    check_kv(request.kv, request.exact)
     device, limits = await open_tested(open_device, exact=request.exact)
     limits = replace(limits, tuned=recall(device.info, limits))
     try:

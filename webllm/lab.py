@@ -13,9 +13,9 @@ from webllm import host
 from webllm.checkpoint import Checkpoint, TensorInfo
 from webllm.device import Device
 from webllm.limits import Limits
-from webllm.ops import PAGE, Builder, Cache, Heads, Matrix, Recorder, Tensor, Vector
+from webllm.ops import Builder, Cache, Heads, Matrix, Recorder, Tensor, Vector
 from webllm.plan import PIECE_BYTES, Program
-from webllm.program import KV_BYTES, rope_table, step_bytes
+from webllm.program import page_bytes, rope_table, step_bytes
 from webllm.weights import Weights
 
 Record = tuple[int, int]  # token, position
@@ -81,8 +81,8 @@ class Lab:
         frequencies: Sequence[float],
         pages: Sequence[int],
     ) -> Cache:
-        """An empty cache whose pages lie in the order given. kind: "f16" or "f32"."""
-        size = len(pages) * PAGE * heads.kv_heads * heads.dim * KV_BYTES[kind]
+        """An empty cache whose pages lie in the order given. kind: "f16", "f32" or "int8"."""
+        size = len(pages) * page_bytes(heads, kind)
         self.constants["pages"] = b"".join(page.to_bytes(4, "little") for page in pages)
         self.constants["rope"] = rope_table(frequencies, context)
         return Cache(

@@ -16,7 +16,8 @@ from webllm.plan import Buffer, Ceil, Dispatch, Kind, Plan, Size, Split, label_o
 from webllm.sampling import RECORD_BYTES
 
 PAGE = 32  # positions in a page of the KV cache
-SPLIT = 128  # positions that one workgroup of decode attention takes
+SPLIT = 128  # positions that one workgroup of decode attention takes at a time
+MOST_SPLITS = 128  # that attention_merge takes
 SHORT = 8 * SPLIT  # lengths up to which a plan may merge the splits inside o_proj
 TILE = 64  # rows, and outputs of a row, that one workgroup of the prefill matmul takes
 PARTS = 8  # into how many a product of few tiles is cut at most
@@ -164,7 +165,7 @@ class Cache:
 
     k: int
     v: int
-    kind: str  # "f16" or "f32"
+    kind: str  # "f16", "f32" or "int8"
     step: int
     pages: int
     rope: int
@@ -267,11 +268,10 @@ def multiplies_integers(rec: Recorder, w: Matrix) -> bool:
 def store(qkv: Tensor, heads: Heads, cache: Cache) -> None:
     """Rotate q (in place) and k by their positions, write k and v to the cache (RoFormer, Su et al. 2021)."""
     _check_heads("store", qkv, heads)
-    units = (heads.heads + 2 * heads.kv_heads) * heads.dim // 8
     qkv.rec.dispatch(
         "rope_cache",
         _cached(qkv, cache),
-        (-(-units // 64), qkv.rec.per_row(), 1),
+        (heads.heads + heads.kv_heads, qkv.rec.per_row(), 1),
         {"kv": cache.kind},
         HEADS=heads.heads,
         **_cache_shape(heads, cache),
@@ -539,23 +539,30 @@ def _attend_splits(qkv: Tensor, heads: Heads, cache: Cache) -> Splits:
     """Decode: splits of the cache in parallel (FlashDecoding, Dao et al. 2023)."""
     rec, rows = qkv.rec, qkv.shape[0]
     per_kv = heads.heads // heads.kv_heads
-    group = max(g for g in range(1, 9) if per_kv % g == 0)
-    count = -(-cache.context // SPLIT)
+    groups = -(-per_kv // 4)  # workgroups that share a KV head's splits
+    workgroups = heads.kv_heads * groups
+    count = _split_count(rec, workgroups, cache.context)
     part = rec.empty(rows, heads.heads, count, heads.dim)
     stats = rec.empty(rows, heads.heads, count, 2)
     rec.dispatch(
         "attention_split",
         {**_cached(qkv, cache), "part": part, "stats": stats},
-        (heads.heads // group, Ceil("length", SPLIT), rows),
+        (workgroups, Ceil("length", SPLIT) if rec.short else count, rows),
         {"kv": cache.kind, "reduce": rec.builder.limits.reduce},
         HEADS=heads.heads,
-        GROUP=group,
+        GROUP=-(-per_kv // groups),
         SPLITS=count,
         SCALE=heads.dim**-0.5,
-        SCRATCH=max(4 * SPLIT, 2 * heads.dim),
         **_cache_shape(heads, cache),
     )
     return Splits(part, stats, cache.step, heads, count)
+
+
+def _split_count(rec: Recorder, workgroups: int, context: int) -> int:
+    """Into how many splits the cache goes: one for each SPLIT positions of a short plan, else what fills the GPU."""
+    most = -(-min(context, SHORT if rec.short else context) // SPLIT)
+    wanted = most if rec.short else -(-2 * rec.builder.limits.workgroups // workgroups)
+    return min(most, wanted, MOST_SPLITS)
 
 
 def _merge(splits: Splits) -> Tensor:
@@ -565,7 +572,7 @@ def _merge(splits: Splits) -> Tensor:
     rec.dispatch(
         "attention_merge",
         {"step": splits.step, "part": splits.part, "stats": splits.stats, "y": y},
-        (heads.heads, rows, 1),
+        (heads.heads, -(-heads.dim // 32), rows),
         {"reduce": rec.builder.limits.reduce},
         HEADS=heads.heads,
         HEAD_DIM=heads.dim,

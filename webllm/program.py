@@ -22,16 +22,16 @@ from webllm.weights import Weights, random_uploads
 CHUNK = 1024  # rows of a prefill step: many, so that narrow weights fill the GPU
 DEFAULT_CONTEXT = 4096
 ROOM = 512  # positions that the KV cache has room for at first; it grows with the conversation
-KV_BYTES = {"f16": 2, "f32": 4}
+KV_BYTES = {"f16": (2, 0), "f32": (4, 0), "int8": (1, 8)}  # of a number; of a position's scales, for each head
 ROW_BYTES = 16  # token, position, sequence, emitted
 STEP_HEADER = 16
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is decided at load. kv: "f16" or "f32" cache elements. chunk: at most so many rows in a prefill step.
+    """What is decided at load. kv: "f16", "f32" or "int8" cache elements.
 
-    room: positions that the cache has memory for at first.
+    chunk: at most so many rows in a prefill step. room: positions that the cache has memory for at first.
     """
 
     context: int
@@ -133,6 +133,20 @@ def build(
     return share_scratch(program) if settings.share else program
 
 
+def check_kv(kv: str, exact: bool = False) -> None:
+    """Raise `RequestError` if there is no such cache, or if it is approximate and that is forbidden."""
+    if kv not in KV_BYTES:
+        raise RequestError(f"kv must be one of {', '.join(KV_BYTES)}, got {kv!r}")
+    if exact and kv == "int8":
+        raise RequestError("a cache of int8 is approximate, and exact=True forbids that; take kv='f16' or 'f32'")
+
+
+def page_bytes(heads: Heads, kv: str) -> int:
+    """Bytes of a page of K or V."""
+    number, scales = KV_BYTES[kv]
+    return PAGE * heads.kv_heads * (heads.dim * number + scales)
+
+
 def cache_sizes(program: Program, positions: int) -> dict[str, int]:
     """Bytes of each buffer that grows, by name, with room for so many positions."""
     pages, most = -(-positions // PAGE), -(-program.context // PAGE)
@@ -186,10 +200,9 @@ def _caches(
     builder: Builder, heads: Heads, layers: int, settings: Settings, chunk: int
 ) -> tuple[list[Cache], dict[str, bytes]]:
     """K and V of every layer, what they share, and the contents of the page table."""
-    if settings.kv not in KV_BYTES:
-        raise RequestError(f"kv must be one of {', '.join(KV_BYTES)}, got {settings.kv!r}")
+    check_kv(settings.kv)
     page_count = -(-settings.context // PAGE)
-    page = PAGE * heads.kv_heads * heads.dim * KV_BYTES[settings.kv]
+    page = page_bytes(heads, settings.kv)
     size, most = page * -(-min(settings.room, settings.context) // PAGE), page * page_count
     step = builder.buffer("step", STEP_HEADER + ROW_BYTES * chunk, "state")
     pages = builder.buffer("pages", 4 * page_count, "constant")

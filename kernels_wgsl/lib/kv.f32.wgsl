@@ -1,11 +1,21 @@
-// kv f32: four cached values as they are
+// kv f32: a unit of eight cached values as they are
 
-alias KvQuad = vec4<f32>;
+alias KvUnit = mat2x4<f32>;
 
-fn kv_pack(value: vec4<f32>) -> KvQuad {
+const KV_SCALES = 0u;  // units of scales a position, for each head
+
+fn kv_scales(largest: vec4<f32>) -> KvUnit {
+  return KvUnit();
+}
+
+fn kv_scale(scales: KvUnit, quarter: u32) -> f32 {
+  return 1.0;
+}
+
+fn kv_pack(value: mat2x4<f32>, scale: f32) -> KvUnit {
   return value;
 }
 
-fn kv_unpack(packed: KvQuad) -> vec4<f32> {
-  return packed;
+fn kv_unpack(unit: KvUnit) -> mat2x4<f32> {
+  return unit;
 }

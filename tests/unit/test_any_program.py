@@ -60,7 +60,7 @@ def cases(draw: st.DrawFn) -> Case:
     )
     chosen = Settings(
         context=draw(st.integers(1, 3000)),
-        kv=draw(st.sampled_from(["f16", "f32"])),
+        kv=draw(st.sampled_from(["f16", "f32", "int8"])),
         chunk=draw(st.sampled_from([1, 64, 100, 1024])),
         share=draw(st.booleans()),
     )
@@ -128,12 +128,13 @@ _ELEMENT = {
 def bytes_needed(binding: kernels.Binding, dispatch: Dispatch, rows: int) -> int:
     """From a header's `array<vec4<f32>> [rows][COLS / 4]` and the constants of the dispatch."""
     constants = {name: int(value) for name, value in dispatch.constants}
+    constants["KV_SCALES"] = int(("kv", "int8") in dispatch.variants)
     if "HEAD_QUADS" in constants:  # a matvec whose input is that many splits of heads
         constants["HEADS"] = constants["COLS"] // 4 // constants["HEAD_QUADS"]
     if binding.type == "Step":
         return 16 + 16 * rows
     element = binding.type.removeprefix("array<").removesuffix(">")
-    size = (8 if ("kv", "f16") in dispatch.variants else 16) if element == "KvQuad" else _ELEMENT[element]
+    size = _UNIT[dict(dispatch.variants)["kv"]] if element == "KvUnit" else _ELEMENT[element]
     for dim in re.findall(r"\[(.*?)\]", binding.shape):
         size *= parts(dispatch, rows) if dim == "z" else dimension(dim, dispatch.kernel, constants, rows)
     return size
@@ -146,6 +147,9 @@ def parts(dispatch: Dispatch, rows: int) -> int:
     return count if count > 1 else 0
 
 
+_UNIT = {"f16": 16, "f32": 32, "int8": 8}  # bytes of eight cached numbers
+
+
 def dimension(dim: str, kernel: str, constants: Mapping[str, int], rows: int) -> int:
     glu = 2 if kernel == "matvec_glu" else 1
     words: dict[str, Any] = {
@@ -156,6 +160,7 @@ def dimension(dim: str, kernel: str, constants: Mapping[str, int], rows: int) ->
         "sequences": 1,
         "BINS": BINS,
         "256 low, then high positions": 256 + -(-constants.get("MAX_PAGES", 0) * PAGE // 256),
+        "HEAD_DIM / 8 + KV_SCALES": constants.get("HEAD_DIM", 0) // 8 + constants.get("KV_SCALES", 0),
         "HEADS + 2 KV_HEADS": constants.get("HEADS", 0) + 2 * constants.get("KV_HEADS", 0),
     }
     values = {**constants, **words}
@@ -168,7 +173,7 @@ def dimension(dim: str, kernel: str, constants: Mapping[str, int], rows: int) ->
     if dim.startswith("rows up to "):  # whole tiles of so many
         tile = number(dim.split()[-1])
         return -(-rows // tile) * tile
-    whole, _, divisor = dim.partition(" / ")
+    whole, _, divisor = (dim, "", "") if dim in words else dim.partition(" / ")
     return -(-number(whole) // number(divisor or "1"))
 
 

@@ -28,7 +28,8 @@ CONFIG: dict[str, Any] = {
 
 # Heads as models have them, up to the largest that are allowed: 8 heads share one of K and V, 256 numbers a head.
 HEADS = [(4, 2, 24), (9, 3, 64), (14, 2, 64), (32, 8, 128), (16, 1, 128), (8, 1, 256), (3, 3, 8)]
-SIZES = {"f32": 4, "u32": 4, "vec2<f32>": 8, "vec2<u32>": 8, "vec3<f32>": 16, "vec4<f32>": 16, "vec4<f16>": 8}
+VECTORS = {"vec2<f32>": 8, "vec2<u32>": 8, "vec3<f32>": 16, "vec4<f32>": 16, "vec4<u32>": 16, "vec4<f16>": 8}
+SIZES = {"f32": 4, "u32": 4, "mat2x4<f32>": 32, **VECTORS}
 
 
 def norm(**constants: float) -> Dispatch:
@@ -100,7 +101,7 @@ def test_the_result_is_the_buffer_that_is_read_back() -> None:
 
 @pytest.fixture(
     scope="module",
-    params=[(kind, quant, kv) for kind in ("llama", "qwen2") for quant in QUANTS for kv in ("f16", "f32")],
+    params=[(kind, quant, kv) for kind in ("llama", "qwen2") for quant in QUANTS for kv in ("f16", "f32", "int8")],
 )
 def whole(request: pytest.FixtureRequest) -> tuple[Program, Linked]:
     """Small models of every architecture and quantisation, with either cache."""
@@ -156,7 +157,7 @@ def workgroup_threads(made: Linked, pipeline: dict[str, Any]) -> int:
     return int(size[1]) if size[1].isdigit() else int(pipeline["constants"][size[1]])
 
 
-@pytest.mark.parametrize("kv", ["f16", "f32"])
+@pytest.mark.parametrize("kv", ["f16", "f32", "int8"])
 @pytest.mark.parametrize("heads", HEADS)
 def test_a_device_with_default_limits_can_run_every_kernel(heads: tuple[int, int, int], kv: str) -> None:
     """16 KiB of workgroup memory and 256 threads; not every compiler counts."""

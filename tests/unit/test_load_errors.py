@@ -285,7 +285,12 @@ async def test_a_folder_without_a_model_is_not_a_model(watched: Watched, tmp_pat
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"context": 129}, "1 to 128.*got 129"), ({"context": 0}, "got 0"), ({"kv": "int8"}, "f16, f32, got 'int8'")],
+    [
+        ({"context": 129}, "1 to 128.*got 129"),
+        ({"context": 0}, "got 0"),
+        ({"kv": "int4"}, "f16, f32, int8, got 'int4'"),
+        ({"kv": "int8", "exact": True}, "int8 is approximate.*exact=True forbids.*kv='f16'"),
+    ],
 )
 async def test_an_option_that_makes_no_sense_is_refused(
     watched: Watched, good: Path, options: dict[str, Any], words: str

@@ -126,6 +126,13 @@ def test_a_cache_of_f32_takes_twice_the_bytes() -> None:
     assert sizes[1] == 2 * sizes[0] == 256 * 2 * 24 * 4
 
 
+def test_a_cache_of_int8_takes_a_byte_a_number_and_eight_for_a_position_s_scales() -> None:
+    program = built(tiny(), kv="int8")
+    sizes = {b.name: b.size for b in program.buffers}
+    assert sizes["k.0"] == sizes["v.0"] == 256 * 2 * (24 + 8)
+    assert cache_sizes(program, 64) == {f"{name}.{i}": 64 * 2 * (24 + 8) for i in range(3) for name in "kv"}
+
+
 def test_a_context_that_ends_within_a_page_gets_the_whole_page() -> None:
     sizes = {b.name: b.size for b in built(tiny(), context=33).buffers}
     assert (sizes["k.0"], sizes["pages"]) == (64 * 2 * 24 * 2, 8)
@@ -317,8 +324,8 @@ def test_a_configuration_that_makes_no_sense_is_refused(changes: Any, error: typ
 
 
 def test_an_unknown_cache_type_is_refused() -> None:
-    with pytest.raises(RequestError, match="kv must be one of f16, f32, got 'int8'"):
-        built(tiny(), kv="int8")
+    with pytest.raises(RequestError, match="kv must be one of f16, f32, int8, got 'int4'"):
+        built(tiny(), kv="int4")
 
 
 def test_a_matrix_that_exceeds_a_binding_is_cut_between_heads() -> None:

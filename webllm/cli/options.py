@@ -20,13 +20,13 @@ Context = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Positions of the KV cache.", show_default="the model's, up to 4096"),
 ]
-Kv = Annotated[Literal["f16", "f32"], typer.Option(help="Numbers of the KV cache.")]
+Kv = Annotated[Literal["f16", "f32", "int8"], typer.Option(help="Numbers of the KV cache; int8 is approximate.")]
 Adapter = Annotated[str | None, typer.Option(metavar="SUBSTRING", help="Part of the name of the GPU to use.")]
 PowerPreference = Annotated[
     Literal["high-performance", "low-power"] | None,
     typer.Option(help="Which GPU, where there are several.", show_default="high-performance"),
 ]
-Exact = Annotated[bool, typer.Option("--exact", help="Forbid approximate kernels (prefill in halves).")]
+Exact = Annotated[bool, typer.Option("--exact", help="Forbid what is approximate (prefill in halves, an int8 cache).")]
 MaxTokens = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="At most so many new tokens.", show_default="until the context is full"),

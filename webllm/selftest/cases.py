@@ -20,6 +20,7 @@ from webllm.checkpoint.blocks import BLOCKS, values
 from webllm.lab import Lab, Record
 from webllm.ops import PAGE, RING, TILE, Heads, Matrix, Norm
 from webllm.sampling import Sampling
+from webllm.selftest import cache
 from webllm.weights import IMPORTS
 
 Rows = list[list[float]]
@@ -67,8 +68,9 @@ def all_cases() -> Iterator[Case]:
         yield Case(f"feed forward of {rows}", _feed_forward, rows=rows)
     yield Case("matvec of a wide row", _linear("Q4_0"), limits=SMALL)
     yield Case("matvec of the norm of a wide row", _linear("Q4_0", norm=True), limits=SMALL)
-    for kind in ("f16", "f32"):
+    for kind in ("f16", "f32", "int8"):
         yield Case(f"attention {kind}", _attention(kind, first=140))
+        yield Case(f"attention {kind} of two blocks", _attention(kind, first=140), limits={"workgroups": 1})
         yield Case(f"short attention {kind}", _attention(kind, first=140), short=True)
         yield Case(f"attention in prefill {kind}", _attention(kind, first=60), rows=33)
     yield Case("next token", _next_token)
@@ -265,13 +267,13 @@ def _attention(kind: str, first: int) -> Callable[[Lab, random.Random], list[Che
     def record(lab: Lab, rng: random.Random) -> list[Check]:
         frequencies = [0.3**i for i in range(HEADS.dim // 2)]
         records: list[Record] = [(0, first + i) for i in range(lab.rows)]
-        cache = lab.cache(HEADS, CONTEXT, records, kind, frequencies, PAGES)
+        kv = lab.cache(HEADS, CONTEXT, records, kind, frequencies, PAGES)
         rows, (k, v) = _grid(rng, lab.rows, HEADS.width), (_grid(rng, CONTEXT, HEADS.dim) for _ in "kv")
-        lab.constants |= {"k": _in_pages(k, kind), "v": _in_pages(v, kind)}
+        lab.constants |= {"k": _in_pages(k, kind, "k"), "v": _in_pages(v, kind, "v")}
         width = HEADS.heads * HEADS.dim
         half = _bytes(_flat([0.5 * (i == j) for j in range(width)] for i in range(width)))
         y = _input(lab, "y", [[0.0] * width for _ in rows])
-        ops.attend(_input(lab, "qkv", rows), HEADS, cache, lab.matrix("o", half, "F32", width, width), add_to=y)
+        ops.attend(_input(lab, "qkv", rows), HEADS, kv, lab.matrix("o", half, "F32", width, width), add_to=y)
         wanted = _flat(_attention_wanted(rows, k, v, kind, first, frequencies))
         return [(y.buffer, "f", [0.5 * value for value in wanted])]
 
@@ -282,24 +284,20 @@ def _attention_wanted(
     rows: Rows, k: Rows, v: Rows, kind: str, first: int, frequencies: Sequence[float]
 ) -> Iterator[list[float]]:
     """Stores each row's own k and v as the cache would, then attends. One K and V head."""
-    k, v = ([_as_stored(row, kind) for row in rows] for rows in (k, v))
+    k, v = ([cache.stored(row, kind, of) for row in rows] for rows, of in ((k, "k"), (v, "v")))
     heads = [[row[at : at + HEADS.dim] for at in range(0, HEADS.width, HEADS.dim)] for row in rows]
     for position, row in enumerate(heads, first):
-        k[position] = _as_stored(_rotated(row[-2], position, frequencies), kind)
-        v[position] = _as_stored(row[-1], kind)
+        k[position] = cache.stored(_rotated(row[-2], position, frequencies), kind, "k")
+        v[position] = cache.stored(row[-1], kind, "v")
     for position, row in enumerate(heads, first):
         queries = (_rotated(q, position, frequencies) for q in row[: HEADS.heads])
         yield _flat(_attended(q, k[: position + 1], v[: position + 1]) for q in queries)
 
 
-def _as_stored(numbers: Iterable[float], kind: str) -> list[float]:
-    return values(_bytes(numbers, kind), kind.upper())
-
-
-def _in_pages(rows: Rows, kind: str) -> bytes:
+def _in_pages(rows: Rows, kind: str, of: str) -> bytes:
     """Positions in the order of `PAGES`; one K and V head."""
     pages = [rows[at : at + PAGE] for at in range(0, CONTEXT, PAGE)]
-    return b"".join(_bytes(_flat(pages[PAGES.index(number)]), kind) for number in range(len(pages)))
+    return b"".join(cache.page(pages[PAGES.index(number)], kind, of) for number in range(len(pages)))
 
 
 def _next_token(lab: Lab, rng: random.Random) -> list[Check]:
