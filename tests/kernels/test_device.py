@@ -60,7 +60,7 @@ def test_bytes_beyond_a_buffer_are_refused_with_its_size(device: NativeDevice, l
 def test_a_kernel_with_too_large_a_workgroup_is_refused_by_name(device: NativeDevice) -> None:
     """naga would take it, and the driver would do what it likes."""
     bindings = (("weight_data", 0), ("weight_scales", 0), ("x", 0), ("y", 1))
-    variants = (("weight", "q4_0"), ("bias", "none"), ("input", "plain"))
+    variants = (("weight", "q4_0"), ("bias", "none"), ("row", "stored"), ("input", "plain"))
     large = Dispatch("matvec", bindings, (1, 1, 1), (("WG", 1 << 16),), variants)
     with pytest.raises(ShaderError, match=r"kernel 'matvec .*' has workgroups of 65536 invocations") as caught:
         asyncio.run(device.load(program(dispatch=large), []))
