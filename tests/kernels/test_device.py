@@ -130,9 +130,7 @@ def seconds(device: NativeDevice, loaded: Any, *plans: str, length: int = MANY, 
     return told, time.perf_counter() - started
 
 
-def test_a_step_is_timed_by_the_gpu_and_takes_no_longer_than_the_wait_for_it(
-    device: NativeDevice, loaded: Any
-) -> None:
+def test_a_step_is_timed_by_the_gpu_and_takes_no_longer_than_the_wait_for_it(device: NativeDevice, loaded: Any) -> None:
     device.write(loaded, "x", bytes(range(32)))
     told, waited = seconds(device, loaded, "copy", "copy", "copy")
     if "timestamp-query" not in device.features:

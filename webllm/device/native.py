@@ -262,14 +262,14 @@ class NativeDevice:
             return None
         dispatches = [*chain.from_iterable(loaded.plans[plan] for plan in plans)]
         passes = [[launch] for launch in dispatches] if each else [dispatches]
-        with self._errors(f"timing {' and '.join(plans)}", {"rows": rows, "length": length, "passes": len(passes)}):
-            with Stamps(self._api, self._device, len(passes)) as stamps:
-                encoder = self._device.create_command_encoder()
-                for number, launches in enumerate(passes):
-                    self._calls.encode(encoder, launches, rows, length, stamps.of_pass(number))
-                stamps.resolve(encoder)
-                self._calls.submit(encoder)
-                return stamps.seconds(self._queue)
+        doing, sizes = f"timing {' and '.join(plans)}", {"rows": rows, "length": length, "passes": len(passes)}
+        with self._errors(doing, sizes), Stamps(self._api, self._device, len(passes)) as stamps:
+            encoder = self._device.create_command_encoder()
+            for number, launches in enumerate(passes):
+                self._calls.encode(encoder, launches, rows, length, stamps.of_pass(number))
+            stamps.resolve(encoder)
+            self._calls.submit(encoder)
+            return stamps.seconds(self._queue)
 
     def _too_large(self, dispatches: list[Launch], rows: int, length: int) -> DeviceError | None:
         """The error that names the kernel whose grid is over the limit. Looked for only once a step has failed."""
