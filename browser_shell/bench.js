@@ -27,7 +27,8 @@ async function measure(url) {
     at_context: numbers("at", "128"),
     repeats: numbers("repeats", "5")[0],
   };
-  return bench(request, (what) => (status.textContent = `${url}: ${what}`));
+  const measured = await bench(request, (what) => (status.textContent = `${url}: ${what}`));
+  return { ...measured, model: url };
 }
 
 try {

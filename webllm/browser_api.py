@@ -95,8 +95,7 @@ async def bench(on_note: OnEvent, config: Mapping[str, Any], quant: str = "q4", 
     from webllm.synthetic import checkpoint_from_config
 
     checkpoint, open_device = checkpoint_from_config(config, quant), host.current().open_device
-    result = await bench.run(open_device, checkpoint, bench.Request(**request), note=on_note)
-    return {"model": None, "quant": quant, **result}
+    return await bench.run(open_device, checkpoint, bench.Request(**request), note=on_note) | {"quant": quant}
 
 
 async def doctor(on_note: OnEvent, only: Sequence[str] = ("",)) -> dict[str, Any]:
