@@ -2,10 +2,10 @@
 
     python tests/bench/plot.py native.jsonl chromium.jsonl --out docs/where-the-time-goes.svg
 
-Each file has one JSON object a line; each becomes a group of two bars. The upper one is the GPU: every part of the model
-by timestamps around its dispatches, run in passes of their own, scaled to the step as a whole where they add up to more
-(a pass has costs of its own); what the step takes beyond them is gaps. The lower one is the host: encoding, and waiting.
-The black mark is what a token or prompt took by the clock.
+Each file has one JSON object a line; each becomes a group of two bars. The upper one is the GPU: every part of the
+model by timestamps around its dispatches, run in passes of their own, scaled to the step as a whole where they add up
+to more (a pass has costs of its own); what the step takes beyond them is gaps. The lower one is the host: encoding, and
+waiting. The black mark is what a token or prompt took by the clock.
 """
 
 from __future__ import annotations
