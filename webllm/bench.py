@@ -296,25 +296,6 @@ async def _time(device: Device, loaded: Any, step: Step, *, each: bool = False) 
     return seconds or []
 
 
-def _sums(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
-    sums: dict[str, float] = {}
-    for name, value in pairs:
-        sums[name] = sums.get(name, 0.0) + value
-    return sums
-
-
-async def _time(device: Device, loaded: Any, step: Step, *, each: bool = False) -> list[float]:
-    """`Device.time` behind steps that keep a GPU at work meanwhile, so that it neither waits nor slows down."""
-    ahead = AHEAD if step.rows == 1 else 1
-    device.write(loaded, "step", step.record)
-    before = None if device.info.software else device.submit(loaded, step.plans, step.rows, step.length, ahead)
-    device.write(loaded, "step", step.record)
-    seconds = await device.time(loaded, step.plans, step.rows, step.length, each=each)
-    if before is not None:
-        await before
-    return seconds or []
-
-
 def _summary(tokens: int, runs: list[float], clock: Clock, program: Program, plans: Sequence[str]) -> dict[str, Any]:
     """Milliseconds and counts are a token in decode, a prompt in prefill."""
     speeds = [tokens / seconds for seconds in runs]
