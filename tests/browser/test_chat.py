@@ -1,13 +1,10 @@
 """The default model in Chromium, through `window.webllm`: the token ids of transformers in float32."""
 
-import asyncio
+import json
+import subprocess
+import sys
 
 import pytest
-
-from webllm.cli.opening import open_checkpoint
-from webllm.describe import memory
-from webllm.limits import Limits
-from webllm.program import Settings, build
 
 pytestmark = pytest.mark.browser
 
@@ -91,13 +88,10 @@ def test_a_stream_that_is_left_while_it_runs_lets_the_next_in(page, golden):
 
 def test_the_gpu_memory_is_what_was_planned(page, smollm2_file):
     """Within a tenth: readback buffers come on top. A context of 512 is the room that the cache has at first."""
-
-    async def planned():
-        async with open_checkpoint(str(smollm2_file), None) as checkpoint:
-            return memory(build(checkpoint, Settings(512), Limits()), grown=False)["total"]
-
-    wanted = asyncio.run(planned())
-    assert wanted <= page.evaluate("llm.stats()")["gpu_bytes"] <= 1.1 * wanted
+    command = [sys.executable, "-c", "from webllm.cli import main; main()", "plan", smollm2_file, "--context", "512"]
+    plan = subprocess.run([*command, "--json"], capture_output=True, check=True)
+    planned = json.loads(plan.stdout)["memory_at_first"]["total"]
+    assert planned <= page.evaluate("llm.stats()")["gpu_bytes"] <= 1.1 * planned
 
 
 def test_progress_counts_bytes_up_to_all_of_them(page):
