@@ -10,17 +10,18 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from itertools import chain
 from statistics import fmean, median, quantiles
 from typing import Any, TypeVar
 
 from webllm import host
 from webllm.checkpoint import Checkpoint
-from webllm.describe import bytes_read, memory, part_of
+from webllm.describe import bytes_read, memory, parts_of
 from webllm.device import Device
 from webllm.engine import Engine
 from webllm.limits import Limits
 from webllm.ops import Builder
-from webllm.plan import Dispatch, Plan, Program
+from webllm.plan import Ceil, Dispatch, Plan, Program
 from webllm.program import Settings, build, check_kv, decode_plan, read_rope_factors, step_bytes
 from webllm.selftest import open_tested
 from webllm.tune import recall
@@ -30,6 +31,7 @@ T = TypeVar("T")
 AHEAD = 4
 WARM_UP_S = 0.3  # GPUs idle at low clocks: without this numbers read up to three times too low
 COPY_REPEATS = 16
+EMPTY_PASSES = 64
 GPU_S = 1.0  # for timestamps of one kind: some devices round them, and the mean of many is right again
 
 
@@ -142,7 +144,7 @@ async def _measure(
     note: Callable[[str], None],
 ) -> dict[str, Any]:
     note("copy")
-    copy = await copy_bandwidth(device)
+    copy, empty = await copy_bandwidth(device), await _empty_pass(device)
     context = request.needed()
     note("weights")
     settings = Settings(context, request.kv)
@@ -160,7 +162,6 @@ async def _measure(
     for at in request.at_context:
         note(f"decode at {at}")
         results.append(await _decode(engine, timed, loaded, at, request, copy))
-    empty = await device.time(loaded, ["prefill"], 0, 0, each=True)  # without rows every pass is empty
     peak = device.gpu_bytes
     device.unload(loaded)
     return {
@@ -169,7 +170,7 @@ async def _measure(
         "exact": request.exact,
         "context": context,
         "results": results,
-        "empty_pass_ms": fmean(empty) * 1e3 if empty else None,
+        "empty_pass_ms": empty,
         "copy_gb_per_s": copy / 1e9,
         "peak_gpu_bytes": peak,
         "memory": memory(program),
@@ -196,6 +197,19 @@ async def copy_bandwidth(device: Device, size: int | None = None) -> float:
     finally:
         device.unload(loaded)
     return 2 * size * COPY_REPEATS * 4 / min(times)
+
+
+async def _empty_pass(device: Device) -> float | None:
+    """Milliseconds that timestamps tell of a pass with nothing in it."""
+    builder = Builder(Limits.of(device.limits))
+    x, y = (builder.buffer(name, 16, "state") for name in "xy")
+    nothing = Dispatch("copy", (("x", x), ("y", y)), (Ceil("rows", 1), 1, 1), (("SIZE", 1),))
+    loaded = await device.load(Program(tuple(builder.buffers), {"nothing": Plan((nothing,) * EMPTY_PASSES)}), [])
+    try:
+        seconds = await device.time(loaded, ["nothing"], 0, 0, each=True)
+    finally:
+        device.unload(loaded)
+    return fmean(seconds) * 1e3 if seconds else None
 
 
 async def _prefill(
@@ -269,9 +283,9 @@ async def _gpu_times(device: Device, loaded: Any, steps: Sequence[Step], least: 
     runs = await _for_a_while(whole, least)
     means = [fmean(times) for times in zip(*await _for_a_while(apart, least), strict=True)]
     program = loaded.program
-    dispatches = [d for step in steps for plan in step.plans for d in program.plans[plan].dispatches]
-    by_part = _sums(zip((part_of(program, d) for d in dispatches), means, strict=True))
-    by_kernel = _sums(zip((d.kernel for d in dispatches), means, strict=True))
+    plans = [program.plans[plan] for step in steps for plan in step.plans]
+    by_part = _sums(zip(chain.from_iterable(parts_of(program, plan) for plan in plans), means, strict=True))
+    by_kernel = _sums(zip((d.kernel for plan in plans for d in plan.dispatches), means, strict=True))
     return dict(zip(names, (fmean(runs), _iqr(runs), by_part, by_kernel), strict=True))
 
 

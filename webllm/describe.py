@@ -25,6 +25,7 @@ _PART_OF_WEIGHT = {
     ".post_attention_layernorm": "gate+up",
     "model.norm": "LM head",
 }
+_PRODUCT_AT = {"pack": 1, "sum_parts": -1}  # kernels that prepare or finish the product after or before them
 _PART_OF_KERNEL = {
     "embed": "embedding",
     "rope_cache": "attention",
@@ -67,11 +68,16 @@ def bytes_read(program: Program, plan: Plan) -> int:
     return sum(program.buffers[i].size for i in bound if program.buffers[i].kind == "weight")
 
 
-def part_of(program: Program, dispatch: Dispatch) -> str:
-    """The part of a model that a dispatch computes: "qkv", "attention", "o_proj", "gate+up", "down", "LM head", ...
+def parts_of(program: Program, plan: Plan) -> list[str]:
+    """The part of a model that each dispatch computes: "qkv", "attention", "o_proj", "gate+up", "down", "LM head", ...
 
     "rest" where neither its kernel nor the weights that it binds tell.
     """
+    dispatches = plan.dispatches
+    return [_part(program, dispatches[i + _PRODUCT_AT.get(one.kernel, 0)]) for i, one in enumerate(dispatches)]
+
+
+def _part(program: Program, dispatch: Dispatch) -> str:
     if dispatch.kernel.startswith("attention"):
         return "attention"
     if dispatch.kernel in _PART_OF_KERNEL:

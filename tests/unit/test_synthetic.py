@@ -2,7 +2,7 @@
 
 import pytest
 
-from webllm.describe import bytes_read, describe, dispatches_by_layer, part_of
+from webllm.describe import bytes_read, describe, dispatches_by_layer, parts_of
 from webllm.errors import BadModel, RequestError, Unsupported
 from webllm.limits import Limits
 from webllm.program import Settings, build
@@ -64,12 +64,13 @@ def test_each_layer_counts_its_own_dispatches():
     assert sum(counts.values()) == len(kernels) - sum(kernel in outside for kernel in kernels) - 1  # the LM head
 
 
-@pytest.mark.parametrize("workgroup_storage", [16384, 2048], ids=["norms folded", "norms apart"])
+@pytest.mark.parametrize("limits", [Limits(), Limits(workgroup_storage=2048), Limits(int8=True)])
 @pytest.mark.parametrize("model_type", ["llama", "qwen2"])
-def test_every_dispatch_is_of_a_part_of_the_model(model_type, workgroup_storage):
+def test_every_dispatch_is_of_a_part_of_the_model(model_type, limits):
+    """Norms inside products and apart from them, products in parts, activations of 8 bits."""
     checkpoint = checkpoint_from_config({**CONFIG, "model_type": model_type, "hidden_size": 1024, "head_dim": 16})
-    program = build(checkpoint, Settings(2048), Limits(workgroup_storage=workgroup_storage))
-    parts = {name: {part_of(program, d) for d in plan.dispatches} for name, plan in program.plans.items()}
+    program = build(checkpoint, Settings(2048), limits)
+    parts = {name: set(parts_of(program, plan)) for name, plan in program.plans.items()}
     layer = {"embedding", "qkv", "attention", "o_proj", "gate+up", "down"}
     assert parts["prefill"] == layer
     assert parts["decode"] == parts["decode_long"] == layer | {"LM head"}
