@@ -172,6 +172,25 @@ export class Bridge {
     return result === null ? this.#done() : this.#readBack(program, result, 0, program.buffers[result].size);
   }
 
+  /**
+   * Run a step as `submit` does, with a timestamp at the beginning and the end of each pass. Needs "timestamp-query".
+   * @param {boolean} each  every dispatch in a pass of its own
+   * @returns {Promise<number[]>} seconds: of the whole, or of each dispatch
+   */
+  async time(id, planNames, rows, length, each) {
+    this.#check();
+    const launches = planNames.flatMap((name) => this.#program(id).plans[name].launches);
+    const passes = split(launches, each ? launches.length : SUBMITS);
+    const querySet = this.#device.createQuerySet({ type: "timestamp", count: 2 * passes.length });
+    passes.forEach((launches, i) => {
+      const stamps = { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
+      this.#encode(launches, rows, length, stamps);
+    });
+    const stamps = await this.#resolve(querySet);
+    const seconds = (from, to) => Number(stamps[to] - stamps[from]) / 1e9;
+    return each ? passes.map((_, i) => seconds(2 * i, 2 * i + 1)) : [seconds(0, stamps.length - 1)];
+  }
+
   /** Copy bytes of a buffer back; size and offset are multiples of 4. */
   read(id, buffer, size, offset = 0) {
     this.#check();
@@ -344,9 +363,10 @@ export class Bridge {
     });
   }
 
-  #encode(launches, rows, length) {
+  /** @param {GPUComputePassTimestampWrites} [timestampWrites] */
+  #encode(launches, rows, length, timestampWrites) {
     const encoder = this.#device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
+    const pass = encoder.beginComputePass({ timestampWrites });
     const most = this.limits.maxComputeWorkgroupsPerDimension;
     for (const { pipeline, group, grid, label } of launches) {
       const [x, y, z] = [extent(grid[0], rows, length), extent(grid[1], rows, length), extent(grid[2], rows, length)];
@@ -358,6 +378,22 @@ export class Bridge {
     }
     pass.end();
     this.#device.queue.submit([encoder.finish()]);
+  }
+
+  /** The timestamps of a query set in nanoseconds, as big integers; frees the set. */
+  async #resolve(querySet) {
+    const size = 8 * querySet.count;
+    const ticks = this.#device.createBuffer({ size, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });
+    const encoder = this.#device.createCommandEncoder();
+    encoder.resolveQuerySet(querySet, 0, querySet.count, ticks, 0);
+    this.#device.queue.submit([encoder.finish()]);
+    try {
+      const bytes = await this.#readBack({ buffers: [ticks], staging: new Map(), live: false }, 0, 0, size);
+      return new BigUint64Array(bytes.buffer);
+    } finally {
+      ticks.destroy();
+      querySet.destroy();
+    }
   }
 
   async #done() {

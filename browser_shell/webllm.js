@@ -53,8 +53,8 @@ export async function load(model, { onProgress, signal, powerPreference, ...opti
  *   repeats?: number}} request  config: the contents of a config.json
  * @param {(what: string) => void} [onNote]  told what is being measured
  */
-export async function bench(request, onNote) {
-  return { ...(await callOnce("bench", request, onNote)), browser: navigator.userAgent };
+export function bench(request, onNote) {
+  return callOnce("bench", request, onNote);
 }
 
 /**

@@ -17,6 +17,7 @@ const PYODIDE_PARTS = ["pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json
 
 let device = null; // promise of the bridge, until Python takes it
 let python = null; // promise of webllm.browser_api
+const startup = {}; // seconds that parts of starting Python took
 
 self.onmessage = async ({ data: { id, method, args } }) => {
   const onEvent = (json) => postMessage({ id, event: JSON.parse(json) });
@@ -39,7 +40,7 @@ async function load({ id, method, args: { model, options } }, onEvent) {
   await Promise.all([device, python]); // no adapter is told before Python is up
   const python_s = seconds();
   const info = await call({ id, method, args: { model: location, options } }, onEvent);
-  return { ...info, startup: { python_s, total_s: seconds() } };
+  return { ...info, startup: { ...startup, python_s, total_s: seconds() } };
 }
 
 /** @returns {string} what Python opens: a URL, or the picked file's name */
@@ -59,9 +60,14 @@ async function call({ id, method, args }, onEvent) {
 }
 
 async function startPython() {
+  const started = performance.now();
   const [pyodide, wheels] = await Promise.all([bootPyodide(), fetchWheels(), ...checkPyodide()]);
+  const booted = performance.now();
   for (const wheel of wheels) pyodide.unpackArchive(wheel, "wheel");
-  return pyodide.pyimport("webllm.browser_api");
+  const api = pyodide.pyimport("webllm.browser_api");
+  startup.pyodide_s = (booted - started) / 1000;
+  startup.import_s = (performance.now() - booted) / 1000;
+  return api;
 }
 
 async function bootPyodide() {

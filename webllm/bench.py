@@ -6,30 +6,33 @@ Weights may be made up on the GPU from a configuration alone: `checkpoint_from_c
 
 from __future__ import annotations
 
-import platform
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from statistics import median, quantiles
-from typing import Any
+from itertools import chain
+from statistics import fmean, median, quantiles
+from typing import Any, TypeVar
 
+from webllm import host
 from webllm.checkpoint import Checkpoint
-from webllm.describe import bytes_read
+from webllm.describe import bytes_read, memory, parts_of
 from webllm.device import Device
 from webllm.engine import Engine
 from webllm.limits import Limits
 from webllm.ops import Builder
-from webllm.plan import Dispatch, Plan, Program
+from webllm.plan import Ceil, Dispatch, Plan, Program
 from webllm.program import Settings, build, check_kv, decode_plan, read_rope_factors, step_bytes
 from webllm.selftest import open_tested
 from webllm.tune import recall
 
+T = TypeVar("T")
+
 AHEAD = 4
 WARM_UP_S = 0.3  # GPUs idle at low clocks: without this numbers read up to three times too low
 COPY_REPEATS = 16
-PART = "part "
-PART_REPEATS = 50
+EMPTY_PASSES = 64
+GPU_S = 1.0  # for timestamps of one kind: some devices round them, and the mean of many is right again
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,16 @@ class Request:
         return max(self.context, decode, *self.prompt_tokens, 1) + 1
 
 
+@dataclass(frozen=True)
+class Step:
+    """What is submitted at once. record: what stands in the buffer `step`; rows, length: see `Device.submit`."""
+
+    record: bytes
+    plans: Sequence[str]
+    rows: int
+    length: int
+
+
 @dataclass
 class Clock:
     """Seconds spent in calls and in waiting, and how many of each."""
@@ -62,16 +75,25 @@ class Clock:
 
 @dataclass
 class TimedDevice:
-    """A `Device` that keeps time of `submit` and of waiting for its results."""
+    """A `Device` that keeps time of `submit` and of waiting for its results, and keeps the steps of a prompt."""
 
     device: Any
     clock: Clock = field(default_factory=Clock)
+    steps: list[Step] = field(default_factory=list)
+    _record: bytes = b""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.device, name)
 
+    def write(self, loaded: Any, name: str, data: bytes, offset: int = 0) -> None:
+        """As the device's own."""
+        if name == "step":
+            self._record = data
+        self.device.write(loaded, name, data, offset)
+
     def submit(self, loaded: Any, plans: Sequence[str], rows: int, length: int, steps: int = 1) -> Awaitable[bytes]:
         """As the device's own."""
+        self.steps.append(Step(self._record, plans, rows, length))
         started = time.perf_counter()
         ticket = self.device.submit(loaded, plans, rows, length, steps)
         self.clock.encode_s += time.perf_counter() - started
@@ -122,12 +144,12 @@ async def _measure(
     note: Callable[[str], None],
 ) -> dict[str, Any]:
     note("copy")
-    copy = await copy_bandwidth(device)
+    copy, empty = await copy_bandwidth(device), await _empty_pass(device)
     context = request.needed()
     note("weights")
     settings = Settings(context, request.kv)
     factors = await read_rope_factors(checkpoint)
-    program = _with_parts(build(checkpoint, settings, limits, rope_factors=factors, random=random))
+    program = build(checkpoint, settings, limits, rope_factors=factors, random=random)
     timed = TimedDevice(device)
     loaded = await device.load(program, checkpoint.sources)
     vocab = int(checkpoint.config["vocab_size"])
@@ -136,25 +158,25 @@ async def _measure(
     results = []
     for tokens in request.prompt_tokens:
         note(f"prefill {tokens}")
-        results.append(await _prefill(engine, timed, program, tokens, vocab, request.repeats))
+        results.append(await _prefill(engine, timed, loaded, tokens, vocab, request.repeats))
     for at in request.at_context:
         note(f"decode at {at}")
-        results.append(await _decode(engine, timed, program, at, request, copy))
-    note("parts")
-    parts = await _part_times(device, loaded, min(request.at_context, default=1) + 1)
+        results.append(await _decode(engine, timed, loaded, at, request, copy))
     peak = device.gpu_bytes
     device.unload(loaded)
     return {
         "config": dict(checkpoint.config),
+        "kv": request.kv,
+        "exact": request.exact,
         "context": context,
         "results": results,
-        "decode_ms_by_kernel": parts,
+        "empty_pass_ms": empty,
         "copy_gb_per_s": copy / 1e9,
         "peak_gpu_bytes": peak,
-        "memory": program.bytes_by_kind(),
+        "memory": memory(program),
         "adapter": device.info.name,
         "driver": device.info.driver,
-        "versions": {"python": platform.python_version(), "platform": platform.platform()},
+        "versions": host.current().versions(),
     }
 
 
@@ -177,13 +199,27 @@ async def copy_bandwidth(device: Device, size: int | None = None) -> float:
     return 2 * size * COPY_REPEATS * 4 / min(times)
 
 
+async def _empty_pass(device: Device) -> float | None:
+    """Milliseconds that timestamps tell of a pass with nothing in it."""
+    builder = Builder(Limits.of(device.limits))
+    x, y = (builder.buffer(name, 16, "state") for name in "xy")
+    nothing = Dispatch("copy", (("x", x), ("y", y)), (Ceil("rows", 1), 1, 1), (("SIZE", 1),))
+    loaded = await device.load(Program(tuple(builder.buffers), {"nothing": Plan((nothing,) * EMPTY_PASSES)}), [])
+    try:
+        seconds = await device.time(loaded, ["nothing"], 0, 0, each=True)
+    finally:
+        device.unload(loaded)
+    return fmean(seconds) * 1e3 if seconds else None
+
+
 async def _prefill(
-    engine: Engine, timed: TimedDevice, program: Program, tokens: int, vocab: int, repeats: int
+    engine: Engine, timed: TimedDevice, loaded: Any, tokens: int, vocab: int, repeats: int
 ) -> dict[str, Any]:
     ids = [i * 7919 % vocab for i in range(tokens)]
 
     async def once() -> None:
         engine.forget()
+        timed.steps.clear()
         async with aclosing(engine.generate(ids, 1)) as stream:
             async for _ in stream:
                 pass
@@ -195,12 +231,13 @@ async def _prefill(
         "phase": "prefill",
         "tokens": tokens,
         "at_context": 0,
-        **_summary(tokens, runs, clock, program, ["prefill"]),
+        **_summary(tokens, runs, clock, loaded.program, ["prefill"]),
+        **await _gpu_times(timed.device, loaded, timed.steps, repeats),
     }
 
 
 async def _decode(
-    engine: Engine, timed: TimedDevice, program: Program, at: int, request: Request, copy: float
+    engine: Engine, timed: TimedDevice, loaded: Any, at: int, request: Request, copy: float
 ) -> dict[str, Any]:
     async def once() -> None:
         engine.assume(at)
@@ -211,59 +248,95 @@ async def _decode(
     await _warm_up(once)
     timed.clock = clock = Clock()
     runs = [await _seconds(once()) for _ in range(request.repeats)]
+    program, middle = loaded.program, at + request.decode_tokens // 2 + 1
+    plans = [decode_plan(at + request.decode_tokens), "greedy"]
     result = {
         "phase": "decode",
         "tokens": request.decode_tokens,
         "at_context": at,
-        **_summary(request.decode_tokens, runs, clock, program, [decode_plan(at + request.decode_tokens), "greedy"]),
+        **_summary(request.decode_tokens, runs, clock, program, plans),
+        **await _gpu_times(timed.device, loaded, [_decode_step(middle)], request.repeats),
     }
     speed = bytes_read(program, program.plans["decode"]) * result["tokens_per_s_median"]
     return result | {"weight_gb_per_s": speed / 1e9, "fraction_of_copy": speed / copy}
 
 
-def _with_parts(program: Program) -> Program:
-    """Adds a plan for each kernel of decode that runs its dispatches alone, many times over."""
-    greedy = program.plans["greedy"]
-    step = program.plans["decode"].dispatches + greedy.dispatches
-    parts = {
-        f"{PART}{kernel}": Plan(tuple(d for d in step if d.kernel == kernel) * PART_REPEATS, greedy.result)
-        for kernel in {d.kernel for d in step} - {"next_token"}
-    }
-    return replace(program, plans={**program.plans, **parts})
+def _decode_step(length: int) -> Step:
+    return Step(step_bytes([(0, length - 1)]), [decode_plan(length), "greedy"], 1, length)
 
 
-async def _part_times(device: Device, loaded: Any, length: int) -> dict[str, float]:
-    """Milliseconds a token of each kernel, run alone; the gaps between different kernels are not in it."""
-    device.write(loaded, "step", step_bytes([(0, length - 1)]))  # kernels go by the position that stands there
-    times = {}
-    for name in loaded.program.plans:
-        if name.startswith(PART):
+async def _gpu_times(device: Device, loaded: Any, steps: Sequence[Step], least: int) -> dict[str, Any]:
+    """Milliseconds of these steps on the GPU: the mean of at least so many runs, and their interquartile range.
 
-            def work(plan: str = name) -> Awaitable[Any]:
-                return device.submit(loaded, [plan], 1, length)
+    By part and by kernel each dispatch is a pass of its own: see `empty_pass_ms` for what that adds.
+    """
+    names = ("gpu_ms", "gpu_ms_iqr", "gpu_ms_by_part", "gpu_ms_by_kernel")
+    if "timestamp-query" not in device.features:
+        return dict.fromkeys(names)
 
-            await _warm_up(work)
-            fastest = min([await _seconds(work()) for _ in range(5)])
-            times[name.removeprefix(PART)] = fastest * 1e3 / PART_REPEATS
-    return times
+    async def whole() -> float:
+        return sum([sum(await _time(device, loaded, step)) for step in steps]) * 1e3
+
+    async def apart() -> list[float]:
+        return [seconds * 1e3 for step in steps for seconds in await _time(device, loaded, step, each=True)]
+
+    runs = await _for_a_while(whole, least)
+    means = [fmean(times) for times in zip(*await _for_a_while(apart, least), strict=True)]
+    program = loaded.program
+    plans = [program.plans[plan] for step in steps for plan in step.plans]
+    by_part = _sums(zip(chain.from_iterable(parts_of(program, plan) for plan in plans), means, strict=True))
+    by_kernel = _sums(zip((d.kernel for plan in plans for d in plan.dispatches), means, strict=True))
+    return dict(zip(names, (fmean(runs), _iqr(runs), by_part, by_kernel), strict=True))
+
+
+def _sums(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for name, value in pairs:
+        sums[name] = sums.get(name, 0.0) + value
+    return sums
+
+
+async def _time(device: Device, loaded: Any, step: Step, *, each: bool = False) -> list[float]:
+    """`Device.time` behind steps that keep a GPU at work meanwhile, so that it neither waits nor slows down."""
+    ahead = 0 if device.info.software else AHEAD if step.rows == 1 else 1
+    before = []
+    for _ in range(ahead):
+        device.write(loaded, "step", step.record)
+        before.append(device.submit(loaded, step.plans, step.rows, step.length))
+    device.write(loaded, "step", step.record)
+    seconds = await device.time(loaded, step.plans, step.rows, step.length, each=each)
+    for one in before:
+        await one
+    return seconds or []
 
 
 def _summary(tokens: int, runs: list[float], clock: Clock, program: Program, plans: Sequence[str]) -> dict[str, Any]:
     """Milliseconds and counts are a token in decode, a prompt in prefill."""
     speeds = [tokens / seconds for seconds in runs]
-    low, _, high = quantiles(speeds, n=4) if len(speeds) > 1 else (speeds[0],) * 3
     steps = len(runs) * (1 if "prefill" in plans else tokens)
     return {
         "runs_s": runs,
         "tokens_per_s_median": median(speeds),
-        "tokens_per_s_iqr": high - low,
-        "gpu_ms": None,
+        "tokens_per_s_iqr": _iqr(speeds),
         "encode_ms": clock.encode_s * 1e3 / steps,
         "wait_ms": clock.wait_s * 1e3 / steps,
         "dispatches": sum(len(program.plans[plan].dispatches) for plan in plans),
         "submits": clock.submits / steps,
         "awaits": clock.awaits / steps,
     }
+
+
+def _iqr(values: Sequence[float]) -> float:
+    low, _, high = quantiles(values, n=4) if len(values) > 1 else (0.0,) * 3
+    return high - low
+
+
+async def _for_a_while(work: Callable[[], Awaitable[T]], least: int) -> list[T]:
+    """The results of at least so many runs, and of as many as GPU_S takes."""
+    started, results = time.perf_counter(), list[T]()
+    while len(results) < least or time.perf_counter() - started < GPU_S:
+        results.append(await work())
+    return results
 
 
 async def _seconds(work: Awaitable[Any]) -> float:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 import webllm
+from webllm import host
 from webllm.api import LLM
 from webllm.errors import Closed, RequestError, WebLLMError
 
@@ -90,7 +91,7 @@ async def cancel(on_event: OnEvent, number: int) -> None:
 
 async def bench(on_note: OnEvent, config: Mapping[str, Any], quant: str = "q4", **request: Any) -> dict[str, Any]:
     """Measure a model's shape with random weights; see `webllm.bench.Request` for what may be asked."""
-    from webllm import bench, host
+    from webllm import bench
     from webllm.synthetic import checkpoint_from_config
 
     checkpoint, open_device = checkpoint_from_config(config, quant), host.current().open_device
@@ -99,7 +100,6 @@ async def bench(on_note: OnEvent, config: Mapping[str, Any], quant: str = "q4", 
 
 async def doctor(on_note: OnEvent, only: Sequence[str] = ("",)) -> dict[str, Any]:
     """Test every kernel on this GPU; see `webllm.selftest`. only: parts of the names of the cases to run."""
-    from webllm import host
     from webllm.selftest import selftest
     from webllm.selftest.cases import all_cases
 
@@ -126,7 +126,14 @@ async def close(on_event: OnEvent) -> None:
 def _info(llm: LLM) -> dict[str, Any]:
     info = llm.device.info
     adapter = {"name": info.name, "backend": info.backend, "software": info.software}
-    return {"model": llm.name, "adapter": adapter, "context": llm.context, "load_s": llm.load_s}
+    versions = host.current().versions()
+    return {
+        "model": llm.name,
+        "adapter": adapter,
+        "context": llm.context,
+        "load_s": llm.load_s,
+        "versions": versions,
+    }
 
 
 def _current() -> LLM:

@@ -10,6 +10,32 @@ from webllm.plan import Dispatch, Plan, Program
 
 _LAYER = re.compile(r"(?:model\.layers|[kv])\.(\d+)(?:\.|$)")
 _CACHE = re.compile(r"[kv]\.\d+")
+# Parts of a model by what is in the name of a weight that a dispatch binds. A norm belongs to the product after it.
+_PART_OF_WEIGHT = {
+    "self_attn.q_proj": "qkv",
+    "self_attn.k_proj": "qkv",
+    "self_attn.v_proj": "qkv",
+    "self_attn.o_proj": "o_proj",
+    "mlp.gate_proj": "gate+up",
+    "mlp.up_proj": "gate+up",
+    "mlp.down_proj": "down",
+    "lm_head": "LM head",
+    "embed_tokens": "LM head",
+    ".input_layernorm": "qkv",
+    ".post_attention_layernorm": "gate+up",
+    "model.norm": "LM head",
+}
+_PRODUCT_AT = {"pack": 1, "sum_parts": -1}  # kernels that prepare or finish the product after or before them
+_PART_OF_KERNEL = {
+    "embed": "embedding",
+    "rope_cache": "attention",
+    "silu_mul": "gate+up",
+    "argmax_tile": "choose",
+    "next_token": "choose",
+    "score_tile": "choose",
+    "gather": "choose",
+    "sample": "choose",
+}
 
 
 def describe(program: Program) -> dict[str, Any]:
@@ -40,6 +66,24 @@ def bytes_read(program: Program, plan: Plan) -> int:
     reading = (dispatch for dispatch in plan.dispatches if dispatch.kernel != "embed")
     bound = {number for dispatch in reading for _, number in dispatch.buffers}
     return sum(program.buffers[i].size for i in bound if program.buffers[i].kind == "weight")
+
+
+def parts_of(program: Program, plan: Plan) -> list[str]:
+    """The part of a model that each dispatch computes: "qkv", "attention", "o_proj", "gate+up", "down", "LM head", ...
+
+    "rest" where neither its kernel nor the weights that it binds tell.
+    """
+    dispatches = plan.dispatches
+    return [_part(program, dispatches[i + _PRODUCT_AT.get(one.kernel, 0)]) for i, one in enumerate(dispatches)]
+
+
+def _part(program: Program, dispatch: Dispatch) -> str:
+    if dispatch.kernel.startswith("attention"):
+        return "attention"
+    if dispatch.kernel in _PART_OF_KERNEL:
+        return _PART_OF_KERNEL[dispatch.kernel]
+    names = [program.buffers[number].name for _, number in dispatch.buffers]
+    return next((part for key, part in _PART_OF_WEIGHT.items() if any(key in name for name in names)), "rest")
 
 
 def dispatches_by_layer(program: Program, plan: Plan) -> Counter[int]:

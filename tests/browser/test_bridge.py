@@ -76,6 +76,25 @@ def test_length_grows_by_one_a_step_and_grids_round_up(page):
     assert page.evaluate(code, program([["length", 4], ["rows", 1], 1])) == [2 + 2 + 3]
 
 
+def test_a_step_is_timed_by_the_gpu_as_a_whole_and_by_dispatch(page):
+    code = """async p => {
+        p.plans.count.dispatches = Array(7).fill(p.plans.count.dispatches[0]);
+        const [id, before] = [await load(p), bridge.bytes];
+        const started = performance.now();
+        const whole = await bridge.time(id, ["count"], 1, 3000, false);
+        const each = await bridge.time(id, ["count", "count"], 1, 3000, true);
+        const waited = (performance.now() - started) / 1000;
+        const counted = words(await bridge.read(id, 0, 4));
+        return [bridge.features, whole, each, waited, counted, bridge.bytes - before];
+    }"""
+    features, whole, each, waited, counted, more = page.evaluate(code, program([["length", 1], 1, 1]))
+    assert "timestamp-query" in features  # SwiftShader has it
+    assert (len(whole), len(each)) == (1, 14) and min(each) >= 0
+    assert 0 < whole[0] + sum(each) <= waited + 15e-4  # Chromium rounds to 100 us
+    assert counted == [3 * 7 * 3000]
+    assert more == 4  # the readback of the counter; what timing needed is freed
+
+
 def test_a_grid_with_a_zero_is_skipped(page):
     code = "async p => { const id = await load(p); return words(await bridge.submit(id, ['count'], 0, 7)); }"
     assert page.evaluate(code, program([["rows", 4], 1, 1])) == [0]

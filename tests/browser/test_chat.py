@@ -1,6 +1,14 @@
 """The default model in Chromium, through `window.webllm`: the token ids of transformers in float32."""
 
+import json
+
 import pytest
+
+from tests.browser.conftest import ROOT
+from webllm.describe import memory
+from webllm.limits import Limits
+from webllm.program import Settings, build
+from webllm.synthetic import checkpoint_from_config
 
 pytestmark = pytest.mark.browser
 
@@ -80,6 +88,15 @@ def test_a_stream_that_is_left_while_it_runs_lets_the_next_in(page, golden):
         [case["prompt_ids"], 64],
     )
     assert ids == case["greedy_ids"] and errors == []
+
+
+def test_the_gpu_memory_is_what_was_planned(page):
+    """Within a tenth: readback buffers come on top. A context of 512 is the room that the cache has at first."""
+    config = json.loads((ROOT / "tests" / "bench" / "smollm2-135m.json").read_text(encoding="utf-8"))
+    checkpoint = checkpoint_from_config(config, "q4_1")  # as the file has it
+    swiftshader = Limits(threads=64, workgroups=1, tiles=1)  # as `Limits.of` has it for a CPU
+    planned = memory(build(checkpoint, Settings(512), swiftshader), grown=False)["total"]
+    assert planned <= page.evaluate("llm.stats()")["gpu_bytes"] <= 1.1 * planned
 
 
 def test_progress_counts_bytes_up_to_all_of_them(page):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.kernels.conftest import open_native
 from webllm import kernels
 from webllm.device.native import NativeDevice
 from webllm.errors import Closed, DeviceError, OutOfMemory, ShaderError
@@ -116,6 +118,51 @@ def test_growth_beyond_what_there_is_leaves_the_buffer_as_it_was(device: NativeD
         asyncio.run(device.grow(loaded, {"x": 1 << 50}))
     assert caught.value.sizes == {"x": 1 << 50}
     assert run(device, loaded)[:32] == bytes(range(32))
+
+
+MANY = 60_000  # workgroups: long enough for clocks that are rounded to 100 us
+
+
+def seconds(device: NativeDevice, loaded: Any, *plans: str, length: int = MANY, each: bool = False) -> Any:
+    """What `time` says, and what the clock on the wall says."""
+    started = time.perf_counter()
+    told = asyncio.run(device.time(loaded, plans, 1, length, each=each))
+    return told, time.perf_counter() - started
+
+
+def test_a_step_is_timed_by_the_gpu_and_takes_no_longer_than_the_wait_for_it(device: NativeDevice, loaded: Any) -> None:
+    device.write(loaded, "x", bytes(range(32)))
+    told, waited = seconds(device, loaded, "copy", "copy", "copy")
+    if "timestamp-query" not in device.features:
+        assert told is None
+        return
+    [whole] = told
+    assert 0 < whole <= waited + 2e-4
+    assert asyncio.run(device.read(loaded, "y", 32)) == bytes(range(32))  # it was run
+
+
+def test_each_dispatch_is_timed_in_a_pass_of_its_own(device: NativeDevice, loaded: Any) -> None:
+    told, waited = seconds(device, loaded, "copy", "copy", "copy", each=True)
+    if "timestamp-query" not in device.features:
+        assert told is None
+        return
+    assert len(told) == 3 and min(told) >= 0
+    assert 0 < sum(told) <= waited + 6e-4
+
+
+def test_a_pass_whose_grid_is_zero_is_empty_and_timed(device: NativeDevice, loaded: Any) -> None:
+    told, _ = seconds(device, loaded, "copy", length=0, each=True)
+    assert told is None if "timestamp-query" not in device.features else len(told) == 1
+
+
+@pytest.mark.parametrize("api", ["wgpu", "wgpudawn"])
+def test_a_device_without_timestamps_says_none(api: str) -> None:
+    """On what every WebGPU device has."""
+    device = open_native(api, default_limits=True)
+    loaded = asyncio.run(device.load(program(), []))
+    assert "timestamp-query" not in device.features
+    assert asyncio.run(device.time(loaded, ["copy"], 1, 1)) is None
+    device.close()
 
 
 def test_steps_that_nobody_waits_for_are_freed_with_the_program(device: NativeDevice) -> None:

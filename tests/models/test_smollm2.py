@@ -11,6 +11,9 @@ import pytest
 
 import webllm
 from webllm import LLM
+from webllm.describe import memory
+from webllm.limits import Limits
+from webllm.program import Settings, build
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -36,6 +39,15 @@ async def test_the_top_ten_logits_are_those_of_transformers(
     best = np.argsort(-logits, kind="stable")[:10]
     assert best.tolist() == golden[number]["top10_ids"]
     assert np.abs(logits[best] - golden[number]["top10_logits"]).max() < 0.05
+
+
+async def test_the_gpu_memory_is_what_was_planned(llm: LLM) -> None:
+    """Within a tenth: readback buffers come on top. A context of 512 is the room that the cache has at first."""
+    device = llm.device
+    limits = Limits.of(device.limits, device.features, software=device.info.software, exact=True)
+    planned = memory(build(llm.checkpoint, Settings(512), limits), grown=False)
+    assert planned["weights"] > 90e6
+    assert planned["total"] <= llm.stats()["gpu_bytes"] <= 1.1 * planned["total"]
 
 
 async def test_the_chat_api_answers_with_the_golden_text(llm: LLM, golden: list[dict[str, Any]]) -> None:

@@ -670,7 +670,9 @@ def test_bench_hands_its_options_to_the_library(done, cli, plays, config_file, m
     async def run(open_device, checkpoint, request, *, random, note):
         asked.append((checkpoint.name, request, random, await open_device()))
         note("measuring")
-        return {"results": [], "adapter": "Script", "copy_gb_per_s": 1.0}
+        gpu = {"gpu_ms": 0.9, "gpu_ms_by_part": {"qkv": 0.25, "LM head": 0.5}}
+        told = {"phase": "decode", "tokens": 4, "at_context": 8, "tokens_per_s_median": 9, "tokens_per_s_iqr": 2}
+        return {"results": [told | gpu], "adapter": "Script", "copy_gb_per_s": 1.0}
 
     monkeypatch.setattr(bench, "run", run)
     device = plays(ScriptedDevice())
@@ -678,7 +680,9 @@ def test_bench_hands_its_options_to_the_library(done, cli, plays, config_file, m
     result = done("bench", "--config", config_file, "--quant", "q8", *flags)
     assert result["quant"] == "q8"
     assert asked == [("llama q8", bench.Request([16, 32], 4, [8], 2), True, device)]
-    assert "1.0 GB/s" in cli("bench", "--config", config_file)[1]
+    text = cli("bench", "--config", config_file)[1]
+    assert "1.0 GB/s" in text and "9.0 ± 1.0 tokens/s" in text
+    assert "GPU 0.900 ms a token; in passes of their own qkv 0.250, LM head 0.500" in text
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from webllm.describe import bytes_read, describe, dispatches_by_layer
+from webllm.describe import bytes_read, describe, dispatches_by_layer, parts_of
 from webllm.errors import BadModel, RequestError, Unsupported
 from webllm.limits import Limits
 from webllm.program import Settings, build
@@ -62,6 +62,19 @@ def test_each_layer_counts_its_own_dispatches():
     outside = {"embed", "argmax_tile", "next_token"}
     kernels = [dispatch.kernel for dispatch in program.plans["decode"].dispatches]
     assert sum(counts.values()) == len(kernels) - sum(kernel in outside for kernel in kernels) - 1  # the LM head
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(workgroup_storage=2048), Limits(int8=True)])
+@pytest.mark.parametrize("model_type", ["llama", "qwen2"])
+def test_every_dispatch_is_of_a_part_of_the_model(model_type, limits):
+    """Norms inside products and apart from them, products in parts, activations of 8 bits."""
+    checkpoint = checkpoint_from_config({**CONFIG, "model_type": model_type, "hidden_size": 1024, "head_dim": 16})
+    program = build(checkpoint, Settings(2048), limits)
+    parts = {name: set(parts_of(program, plan)) for name, plan in program.plans.items()}
+    layer = {"embedding", "qkv", "attention", "o_proj", "gate+up", "down"}
+    assert parts["prefill"] == layer
+    assert parts["decode"] == parts["decode_long"] == layer | {"LM head"}
+    assert parts["greedy"] == parts["sample"] == {"choose"}
 
 
 def test_memory_is_what_the_buffers_of_a_loaded_model_take():

@@ -43,7 +43,7 @@ def bench(
     lengths, contexts = numbers(prompt_tokens, "--prompt-tokens"), numbers(at_context, "--at-context")
     request = Request(lengths, decode_tokens, contexts, repeats, kv, context or 0, exact)
     device = (adapter, power_preference)
-    result = {"exact": exact, **run(_bench(model or str(config), quant, request, device))}
+    result = run(_bench(model or str(config), quant, request, device))
     emit(result, as_json, _bench_text(result))
 
 
@@ -64,4 +64,12 @@ def _bench_text(result: Mapping[str, Any]) -> str:
     for phase in result["results"]:
         rate = f"{phase['tokens_per_s_median']:.1f} ± {phase['tokens_per_s_iqr'] / 2:.1f} tokens/s"
         lines.append(f"{phase['phase']:8} {phase['tokens']:6} tokens at {phase['at_context']:6}: {rate}")
+        if phase["gpu_ms"] is not None:
+            lines.append(_gpu_text(phase))
     return "\n".join(lines)
+
+
+def _gpu_text(phase: Mapping[str, Any]) -> str:
+    parts = ", ".join(f"{part} {ms:.3f}" for part, ms in phase["gpu_ms_by_part"].items())
+    unit = "token" if phase["phase"] == "decode" else "prompt"
+    return f"         GPU {phase['gpu_ms']:.3f} ms a {unit}; in passes of their own {parts}"

@@ -81,6 +81,16 @@ class Device(Protocol):
         """
         ...
 
+    async def time(
+        self, loaded: Any, plans: Sequence[str], rows: int, length: int, *, each: bool = False
+    ) -> list[float] | None:
+        """Run a step as `submit` does, and tell the seconds it took on the GPU, by timestamps.
+
+        One number, from its beginning to its end; each: one for every dispatch, run in a pass of its own, which adds a
+        little to each. None on a device without "timestamp-query". Browsers may round timestamps to 100 us.
+        """
+        ...
+
     async def read(self, loaded: Any, name: str, size: int, offset: int = 0) -> bytes:
         """Copy bytes of a buffer back. size and offset are multiples of 4."""
         ...

@@ -75,6 +75,17 @@ class BrowserDevice:
         with bridge_errors():
             return _Bytes(self._bridge.submit(_live(loaded), to_js(plans), rows, length, steps))
 
+    async def time(
+        self, loaded: BrowserLoaded, plans: Sequence[str], rows: int, length: int, *, each: bool = False
+    ) -> list[float] | None:
+        """See `Device.time`."""
+        number = _live(loaded)
+        if "timestamp-query" not in self.features:
+            return None
+        with bridge_errors():
+            seconds: list[float] = (await self._bridge.time(number, to_js(plans), rows, length, each)).to_py()
+            return seconds
+
     async def read(self, loaded: BrowserLoaded, name: str, size: int, offset: int = 0) -> bytes:
         """See `Device.read`."""
         with bridge_errors():

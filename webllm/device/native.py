@@ -19,6 +19,7 @@ from webllm.device.adapters import Adapter, choose, describe, found, wanted_name
 from webllm.device.faults import device_errors, shader_errors
 from webllm.device.fit import check_fit
 from webllm.device.native_calls import Calls, Launch, grid_of
+from webllm.device.stamps import Stamps
 from webllm.errors import Closed, DeviceError, DeviceLost
 from webllm.link import ENABLES, link
 from webllm.plan import Program
@@ -251,6 +252,24 @@ class NativeDevice:
                 raise named from error
             raise
         return self._wait(loaded, staging, number)
+
+    async def time(
+        self, loaded: NativeLoaded, plans: Sequence[str], rows: int, length: int, *, each: bool = False
+    ) -> list[float] | None:
+        """See `Device.time`."""
+        self._check(loaded)
+        if "timestamp-query" not in self.features:
+            return None
+        dispatches = [*chain.from_iterable(loaded.plans[plan] for plan in plans)]
+        passes = [[launch] for launch in dispatches] if each else [dispatches]
+        doing, sizes = f"timing {' and '.join(plans)}", {"rows": rows, "length": length, "passes": len(passes)}
+        with self._errors(doing, sizes), Stamps(self._api, self._device, len(passes)) as stamps:
+            encoder = self._device.create_command_encoder()
+            for number, launches in enumerate(passes):
+                self._calls.encode(encoder, launches, rows, length, stamps.of_pass(number))
+            stamps.resolve(encoder)
+            self._calls.submit(encoder)
+            return stamps.seconds(self._queue)
 
     def _too_large(self, dispatches: list[Launch], rows: int, length: int) -> DeviceError | None:
         """The error that names the kernel whose grid is over the limit. Looked for only once a step has failed."""

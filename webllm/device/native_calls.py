@@ -44,10 +44,10 @@ class Calls:
         text = self._ffi.string(message.data, message.length).decode(errors="replace") if message.data else ""
         self._ffi.from_handle(told).append((status, text))
 
-    def encode(self, encoder: Any, launches: Sequence[Launch], rows: int, length: int) -> None:
-        """One compute pass; sizes that are not numbers get their value here."""
+    def encode(self, encoder: Any, launches: Sequence[Launch], rows: int, length: int, stamps: Any = None) -> None:
+        """One compute pass; sizes that are not numbers get their value here. stamps: its timestamps, if it has any."""
         values = {"rows": rows, "length": length}
-        compute = encoder.begin_compute_pass()
+        compute = encoder.begin_compute_pass(timestamp_writes=stamps)
         handle, null = compute._internal, self._ffi.NULL
         set_pipeline = self._raw.wgpuComputePassEncoderSetPipeline
         set_bind_group = self._raw.wgpuComputePassEncoderSetBindGroup

@@ -43,6 +43,10 @@ class Host(Protocol):
         """Bytes at hand as a source."""
         ...
 
+    def versions(self) -> dict[str, str | None]:
+        """Of webllm, python, platform, wgpu, pyodide and browser, by these names; None for what is not there."""
+        ...
+
     def encoder(self, tokenizer_json: str) -> Callable[[str], list[int]]:
         """A function from ordinary text to token ids."""
         ...

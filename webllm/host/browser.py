@@ -5,13 +5,16 @@ The worker hands the JavaScript side over as the global `webllmHost`.
 
 from __future__ import annotations
 
+import platform
 from asyncio import ensure_future
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import js
+import pyodide
 from pyodide.ffi import JsException, can_run_sync, run_sync, to_js
 
+import webllm
 from webllm.device import Progress
 from webllm.device.browser import bridge_errors
 from webllm.device.browser import open_browser_device as open_device
@@ -27,6 +30,7 @@ __all__ = [
     "recall",
     "remember",
     "start",
+    "versions",
 ]
 
 T = TypeVar("T")
@@ -63,6 +67,18 @@ async def open_source(location: Any, on_progress: Progress | None = None) -> Bro
     """
     with bridge_errors():
         return BrowserSource(await js.webllmHost.openSource(location))
+
+
+def versions() -> dict[str, str | None]:
+    """See `Host.versions`."""
+    return {
+        "webllm": webllm.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "wgpu": None,
+        "pyodide": pyodide.__version__,
+        "browser": js.navigator.userAgent,
+    }
 
 
 def encoder(tokenizer_json: str) -> Callable[[str], list[int]]:

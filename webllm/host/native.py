@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import tempfile
 import threading
 import warnings
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import webllm
 from webllm.checkpoint import Source
 from webllm.device import Device, Progress
 from webllm.errors import SoftwareAdapterWarning
@@ -19,7 +22,17 @@ from webllm.host.encoder import rust_encoder as encoder
 from webllm.host.files import BytesSource, FileSource, HttpSource
 from webllm.pull import cache_folder, pull
 
-__all__ = ["BlockingCall", "encoder", "open_bytes", "open_device", "open_source", "recall", "remember", "start"]
+__all__ = [
+    "BlockingCall",
+    "encoder",
+    "open_bytes",
+    "open_device",
+    "open_source",
+    "recall",
+    "remember",
+    "start",
+    "versions",
+]
 
 _SMALL = 1 << 20  # bytes of a text that is kept
 
@@ -44,6 +57,18 @@ def _warn_of_software(name: str) -> None:
         SoftwareAdapterWarning,
         stacklevel=4,
     )
+
+
+def versions() -> dict[str, str | None]:
+    """See `Host.versions`."""
+    return {
+        "webllm": webllm.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "wgpu": version("wgpu"),
+        "pyodide": None,
+        "browser": None,
+    }
 
 
 async def open_bytes(data: bytes) -> Source:
