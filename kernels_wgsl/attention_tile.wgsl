@@ -92,6 +92,18 @@ fn load_units(at: Place, page: u32, block: u32) {
   }
 }
 
+// Four numbers of four queries and four keys. Written out: a compiler that guards its loops does not unroll them.
+fn four_scores(q: u32, k: u32) -> mat4x4<f32> {
+  return outer(q_block[q], kv_block[k]) + outer(q_block[q + 8u], kv_block[k + 8u])
+    + outer(q_block[q + 16u], kv_block[k + 16u]) + outer(q_block[q + 24u], kv_block[k + 24u]);
+}
+
+// Four keys: weights of four rows times one quad of values.
+fn four_values(w: u32, v: u32) -> mat4x4<f32> {
+  return outer(weights[w], kv_block[v]) + outer(weights[w + 8u], kv_block[v + 8u])
+    + outer(weights[w + 16u], kv_block[v + 16u]) + outer(weights[w + 24u], kv_block[v + 24u]);
+}
+
 // Scores of this thread's four rows (columns of the matrix) and four keys. Holds barriers.
 fn score_page(at: Place, page: u32) -> mat4x4<f32> {
   var score = mat4x4<f32>();
@@ -99,8 +111,8 @@ fn score_page(at: Place, page: u32) -> mat4x4<f32> {
     workgroupBarrier();
     load_units(at, page, block);
     workgroupBarrier();
-    for (var d = 0u; d < 256u; d += 8u) {
-      score += outer(q_block[d + at.four], kv_block[d + at.lane]);
+    for (var d = 0u; d < 256u; d += 32u) {
+      score += four_scores(d + at.four, d + at.lane);
     }
   }
   return score;
@@ -121,11 +133,9 @@ fn max_of_lanes(at: Place, mine: vec4<f32>) -> vec4<f32> {
   workgroupBarrier();
   lanes[at.t] = mine;
   workgroupBarrier();
-  var most = mine;
-  for (var i = 0u; i < 8u; i++) {
-    most = max(most, lanes[at.four * 8u + i]);
-  }
-  return most;
+  let i = at.four * 8u;
+  let low = max(max(lanes[i], lanes[i + 1u]), max(lanes[i + 2u], lanes[i + 3u]));
+  return max(low, max(max(lanes[i + 4u], lanes[i + 5u]), max(lanes[i + 6u], lanes[i + 7u])));
 }
 
 fn sum_of_lanes(at: Place, mine: vec4<f32>) -> vec4<f32> {
@@ -161,8 +171,8 @@ fn add_values(at: Place, page: u32, block: u32, total: mat4x4<f32>, keep: vec4<f
   }
   workgroupBarrier();
   var sum = mat4x4<f32>(total[0] * keep.x, total[1] * keep.y, total[2] * keep.z, total[3] * keep.w);
-  for (var key = 0u; key < 256u; key += 8u) {
-    sum += outer(weights[key + at.four], kv_block[key + at.lane]);
+  for (var key = 0u; key < 256u; key += 32u) {
+    sum += four_values(key + at.four, key + at.lane);
   }
   return sum;
 }
@@ -216,7 +226,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     weights[to + 8u] = by_key[1];
     weights[to + 16u] = by_key[2];
     weights[to + 24u] = by_key[3];
-    sum = sum * keep + sum_of_lanes(at, by_key[0] + by_key[1] + by_key[2] + by_key[3]);
+    sum = sum * keep + by_key[0] + by_key[1] + by_key[2] + by_key[3];  // of this thread's keys
     t0 = add_values(at, page, 0u, t0, keep);
     if (HEAD_DIM > 32u) { t1 = add_values(at, page, 1u, t1, keep); }
     if (HEAD_DIM > 64u) { t2 = add_values(at, page, 2u, t2, keep); }
@@ -226,6 +236,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (HEAD_DIM > 192u) { t6 = add_values(at, page, 6u, t6, keep); }
     if (HEAD_DIM > 224u) { t7 = add_values(at, page, 7u, t7, keep); }
   }
+  sum = sum_of_lanes(at, sum);
   write(at, 0u, t0, sum);
   write(at, 1u, t1, sum);
   write(at, 2u, t2, sum);

@@ -45,12 +45,30 @@ fn add_dots(sum: Block, x: vec4<u32>, w: vec4<u32>) -> Block {
   return Block(sum.a + dots(x.x, w), sum.b + dots(x.y, w), sum.c + dots(x.z, w), sum.d + dots(x.w, w));
 }
 
+// 16 columns, written out: a compiler that guards its loops does not unroll them. x, w: where their codes begin.
+fn half_dots(x: u32, w: u32) -> Block {
+  let a = add_dots(Block(ZERO, ZERO, ZERO, ZERO), tile[x], tile[w]);
+  let b = add_dots(a, tile[x + 16u], tile[w + 16u]);
+  let c = add_dots(b, tile[x + 32u], tile[w + 32u]);
+  return add_dots(c, tile[x + 48u], tile[w + 48u]);
+}
+
 fn real(v: vec4<i32>) -> vec4<f32> {
   return bitcast<vec4<f32>>(v) - vec4<f32>(12582912.0);
 }
 
 fn scaled(sum: Block, x: vec4<f32>, w: vec4<f32>) -> mat4x4<f32> {
   return mat4x4<f32>(x.x * w * real(sum.a), x.y * w * real(sum.b), x.z * w * real(sum.c), x.w * w * real(sum.d));
+}
+
+// Half h of the unit: four rows of x and four of the weight.
+fn half_products(h: u32, x: u32, w: u32) -> mat4x4<f32> {
+  let sum = half_dots(X_CODES + 64u * h + x, W_CODES + 64u * h + w);
+  let products = scaled(sum, factors(X_SCALE + 16u * h + x), factors(W_SCALE + 16u * h + w));
+  if (WEIGHT_OFFSET) {
+    return products + outer(factors(X_SUM + 16u * h + x), factors(W_OFFSET + 16u * h + w));
+  }
+  return products;
 }
 
 fn factors(at: u32) -> vec4<f32> {
@@ -119,23 +137,8 @@ fn main(
     workgroupBarrier();
     load_tile(group, t, unit);
     workgroupBarrier();
-    for (var h = 0u; h < 2u; h++) {
-      var above = Block(ZERO, ZERO, ZERO, ZERO);
-      var below = Block(ZERO, ZERO, ZERO, ZERO);
-      for (var k = 64u * h; k < 64u * h + 64u; k += 16u) {
-        let w = tile[W_CODES + k + tx];
-        above = add_dots(above, tile[X_CODES + k + ty], w);
-        below = add_dots(below, tile[X_CODES + k + ty + 8u], w);
-      }
-      let w = factors(W_SCALE + 16u * h + tx);
-      top += scaled(above, factors(X_SCALE + 16u * h + ty), w);
-      bottom += scaled(below, factors(X_SCALE + 16u * h + ty + 8u), w);
-      if (WEIGHT_OFFSET) {
-        let offset = factors(W_OFFSET + 16u * h + tx);
-        top += outer(factors(X_SUM + 16u * h + ty), offset);
-        bottom += outer(factors(X_SUM + 16u * h + ty + 8u), offset);
-      }
-    }
+    top += half_products(0u, ty, tx) + half_products(1u, ty, tx);
+    bottom += half_products(0u, ty + 8u, tx) + half_products(1u, ty + 8u, tx);
   }
   let row = group.y * 64u + ty * 4u;
   let n = group.x * 64u + tx * 4u;

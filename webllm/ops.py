@@ -465,7 +465,7 @@ def _matmul(
     else:
         rec.dispatch("matmul", {**buffers, "x": x}, grid, {**variants, "tile": limits.tile}, **shape)
     if split:
-        grid = (tiles, rec.per_row(), replace(split, least=2))
+        grid = (replace(split, least=2), rec.per_row(), 1)
         shape = {name: value for name, value in shape.items() if name != "COLS"}
         rec.dispatch("sum_parts", adding, grid, {"bias": variants["bias"]}, **shape)
 

@@ -142,7 +142,7 @@ def bytes_needed(binding: kernels.Binding, dispatch: Dispatch, rows: int) -> int
 
 def parts(dispatch: Dispatch, rows: int) -> int:
     """Into how many a product is cut; one alone is no part."""
-    z = dispatch.grid[2]
+    z = dispatch.grid[0 if dispatch.kernel == "sum_parts" else 2]
     count = z if isinstance(z, int) else z(rows, 0)
     return count if count > 1 else 0
 
