@@ -31,7 +31,7 @@ CONTEXT = 160  # more than one split, and a page more than a whole number of the
 PAGES = (3, 0, 4, 1, 2)
 EPS = 1e-5
 PARTS = {"tiles": 64}  # a GPU for so many: products are cut into parts
-NO_ROOM = {"workgroup_storage": 512}  # for a row
+NO_ROOM = {"workgroup_storage": 256}  # for a row
 SMALL = {"small": True}
 
 
