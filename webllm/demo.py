@@ -44,6 +44,11 @@ _QUIET = (
     "--disable-component-update",
     "--disable-domain-reliability",
 )
+# Through that extension SwiftShader compiles a store for each number of workgroup memory; without it there is a loop.
+_SWIFTSHADER = (
+    "--use-webgpu-adapter=swiftshader",
+    "--disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension",
+)
 
 
 def run_demo(headless: bool | None, port: int) -> int:
@@ -96,7 +101,7 @@ def browser_flags(netlog: Path | None = None, *, gpu: bool | None = None) -> lis
     if os.name == "posix" and os.geteuid() == 0:
         flags.append("--no-sandbox")
     if not (has_gpu() if gpu is None else gpu):
-        flags.append("--use-webgpu-adapter=swiftshader")
+        flags += _SWIFTSHADER
     elif sys.platform == "linux":
         flags += ["--ignore-gpu-blocklist", "--use-angle=vulkan", "--enable-features=Vulkan"]
     if netlog is not None:

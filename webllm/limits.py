@@ -25,6 +25,7 @@ class Limits:
     threads: int = 256  # of a matvec workgroup
     workgroups: int = 256  # that keep the whole GPU busy
     tiles: int = 1024  # of 64 x 64 outputs, whose workgroups are smaller, for the same
+    small: bool = False  # whether matmul has small tiles, of floats, in registers alone
     subgroups: bool = False
     f16: bool = False
     int8: bool = False
@@ -41,14 +42,16 @@ class Limits:
     ) -> Limits:
         """From WebGPU's own names.
 
-        software: a CPU plays GPU: many threads with barriers cost it most, and halves are slower than floats.
+        software: a CPU plays GPU. Barriers cost it most, so a thread of a matvec has a row to itself, and matmul does
+        without workgroup memory; halves are slower than floats.
         exact: no approximate kernels.
         """
         return cls(
             limits["maxStorageBufferBindingSize"],
             limits["maxComputeWorkgroupStorageSize"],
-            64 if software else limits["maxComputeInvocationsPerWorkgroup"],
+            16 if software else limits["maxComputeInvocationsPerWorkgroup"],
             *((1, 1) if software else (cls.workgroups, cls.tiles)),
+            small=software,
             subgroups="subgroups" in features,
             f16="shader-f16" in features and not (software or exact),
             int8="packed_4x8_integer_dot_product" in features and not exact,
@@ -74,13 +77,15 @@ class Limits:
         columns a thread.
 
         row: how the input is held (a variant of the kernel): integers take less time, and want more workgroups. least:
-        rows that a workgroup must have. kernel: with its variants. Threads are a power of two, which halving sums need.
+        rows that a workgroup must have. kernel: with its variants. Threads are a power of two, which halving sums need,
+        and at least one a row.
         """
         measured = self.tuned.get((kernel, rows, cols))
         if measured and measured[0] >= least:
             return measured
         sizes, wide = ((16, 8), 1.0) if row in ("stored", "f32") else ((32, 16, 8), 1.5)
-        per = max(least, next((per for per in sizes if rows // per >= wide * self.workgroups), 4))
+        per = next((per for per in sizes if per <= self.threads and rows // per >= wide * self.workgroups), 4)
+        per = max(least, per)
         wanted = -(-cols // 32) * per
         if rows // per >= self.workgroups:
             wanted = max(16, wanted // 2)  # enough to do without: two units a thread

@@ -262,7 +262,9 @@ def glu(x: Tensor, w: Matrix, norm: Norm, to: Matrix | None = None) -> Tensor | 
 
 def multiplies_integers(rec: Recorder, w: Matrix) -> bool:
     """Whether the weight's products are of 8-bit activations: the device may, and all of it is integers."""
-    return rec.builder.limits.int8 and w.cols % 32 == 0 and all(part.format in INTEGERS for part in w.parts)
+    limits = rec.builder.limits
+    allowed = limits.int8 and not (limits.small and rec.rows > 1)
+    return allowed and w.cols % 32 == 0 and all(part.format in INTEGERS for part in w.parts)
 
 
 def store(qkv: Tensor, heads: Heads, cache: Cache) -> None:
@@ -451,6 +453,9 @@ def _matmul(
     rec, limits, tiles = x.rec, x.rec.builder.limits, -(-rows // TILE)
     if isinstance(x, Packed) and rec.rows <= FEW:
         _matmul_few(x, rows, buffers, variants, shape)
+        return
+    if limits.small and isinstance(x, Tensor):
+        rec.dispatch("matmul_small", {**buffers, "x": x}, (-(-rows // 128), rec.per_row(8), 1), variants, **shape)
         return
     wanted = min(limits.tiles, limits.storage_binding // (4 * TILE * TILE))
     most = min(PARTS, wanted // tiles, -(-shape["COLS"] // 128))  # a part has four units at least

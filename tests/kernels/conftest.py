@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -32,11 +34,19 @@ def open_native(api: str, **options: bool) -> NativeDevice:
     if api == "wgpudawn" and TINT_DRIVER.is_file():
         os.environ["VK_DRIVER_FILES"] = str(TINT_DRIVER)
     try:
-        return NativeDevice(api=import_module(api), **options)
+        return NativeDevice(api=dawn() if api == "wgpudawn" else import_module(api), **options)
     finally:
         os.environ.pop("VK_DRIVER_FILES", None)
         if before is not None:
             os.environ["VK_DRIVER_FILES"] = before
+
+
+@cache
+def dawn() -> ModuleType:
+    """Dawn without what makes a tiled kernel take SwiftShader's compiler seconds: see `webllm.demo.browser_flags`."""
+    extras = import_module("wgpudawn.backends.dawn.extras")
+    extras.set_instance_extras(disable_toggles=["use_vulkan_zero_initialize_workgroup_memory_extension"])
+    return import_module("wgpudawn")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""matvec, matvec_glu, matmul, matmul_int8, sum_parts, silu_mul, pack: against numpy on the dequantised weights."""
+"""Every matvec and matmul, sum_parts, silu_mul and pack: against numpy on the dequantised weights."""
 
 from __future__ import annotations
 
@@ -58,10 +58,11 @@ def test_matvec_multiplies_every_format(device: Any, rng: Any, dtype: str, shape
     check_linear(device, rng, dtype, shape, [1])
 
 
-WHOLE, PARTS = Limits(tiles=1), Limits(tiles=64)  # a GPU that few tiles keep busy, and one for which products are cut
+# A GPU that few tiles keep busy, one for which products are cut, and a CPU.
+WHOLE, PARTS, SMALL = Limits(tiles=1), Limits(tiles=64), Limits(small=True)
 
 
-@pytest.mark.parametrize(("dtype", "shape", "limits"), each(QUANTISED + DENSE, SHAPES, [WHOLE, PARTS]))
+@pytest.mark.parametrize(("dtype", "shape", "limits"), each(QUANTISED + DENSE, SHAPES, [WHOLE, PARTS, SMALL]))
 def test_matmul_multiplies_every_format(
     device: Any, rng: Any, dtype: str, shape: tuple[int, int], limits: Limits
 ) -> None:
@@ -87,8 +88,9 @@ def test_matvec_columns_need_not_fill_a_unit(device: Any, rng: Any, cols: int) -
 
 
 @pytest.mark.parametrize("cols", [4, 172])
-def test_matmul_columns_need_not_fill_a_unit(device: Any, rng: Any, cols: int) -> None:
-    check_linear(device, rng, "F32", (20, cols), [3])
+@pytest.mark.parametrize("limits", [WHOLE, SMALL])
+def test_matmul_columns_need_not_fill_a_unit(device: Any, rng: Any, cols: int, limits: Limits) -> None:
+    check_linear(device, rng, "F32", (20, cols), [3], limits)
 
 
 INT8 = {"whole": WHOLE, "parts": PARTS, "no room for a row": Limits(workgroup_storage=512)}

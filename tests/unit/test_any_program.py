@@ -53,9 +53,10 @@ def cases(draw: st.DrawFn) -> Case:
     limits = Limits(
         storage_binding=draw(st.sampled_from([128 << 20, 1 << 30, 16 << 20])),
         workgroup_storage=draw(st.sampled_from([16 << 10, 2 << 10, 48 << 10])),
-        threads=draw(st.sampled_from([64, 256, 384, 1024])),
+        threads=draw(st.sampled_from([16, 64, 256, 384, 1024])),
         workgroups=draw(st.sampled_from([1, 256])),
         tiles=draw(st.sampled_from([1, 64, 1024])),
+        small=draw(st.booleans()),
         int8=draw(st.booleans()),
     )
     chosen = Settings(
@@ -93,6 +94,8 @@ def check_grids(made: Program, context: int) -> None:
                     sizes = [size if isinstance(size, int) else size(rows, length) for size in dispatch.grid]
                     least = 0 if dispatch.kernel == "sum_parts" else 1  # there may be one part only
                     assert all(least <= size <= 65535 for size in sizes), dispatch
+            shape = dict(dispatch.constants)
+            assert shape.get("PER", 1) <= shape.get("WG", 256), dispatch  # otherwise its threads would never end
     for upload in made.uploads:
         sizes = [size(upload.rows_per_piece, 0) if isinstance(size, Ceil) else size for size in upload.dispatch.grid]
         assert all(1 <= size <= 65535 for size in sizes), upload

@@ -31,7 +31,8 @@ CONTEXT = 160  # more than one split, and a page more than a whole number of the
 PAGES = (3, 0, 4, 1, 2)
 EPS = 1e-5
 PARTS = {"tiles": 64}  # a GPU for so many: products are cut into parts
-SMALL = {"workgroup_storage": 512}  # no room for a row
+NO_ROOM = {"workgroup_storage": 256}  # for a row
+SMALL = {"small": True}
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,21 @@ def all_cases() -> Iterator[Case]:
         yield Case(f"gate and up {dtype}", _glu(dtype))
         yield Case(f"matmul {dtype}", _linear(dtype), rows=70)
         yield Case(f"matmul of few {dtype}", _linear(dtype), rows=5)
+        yield Case(f"small matmul {dtype}", _linear(dtype), rows=13, limits=SMALL)
     yield Case("matvec of a norm", _linear("F32", norm=True))
     yield Case("matmul with a bias", _linear("F32", bias=True), rows=70)
+    yield Case("small matmul with a bias", _linear("F32", bias=True), rows=13, limits=SMALL)
     yield Case("matmul in parts", _linear("Q4_K"), rows=70, limits=PARTS)
     yield Case("matmul in parts with a bias", _linear("Q4_K", bias=True), rows=70, limits=PARTS)
     yield Case("matmul of few with a bias", _linear("Q4_0", bias=True), rows=5)
     yield Case("matvec with a bias", _linear("F32", bias=True))
     yield Case("gate and up in prefill", _glu("F32"), rows=5)
     for dtype in ("F32", "Q4_0"):
-        yield Case(f"gate and up of a wide row {dtype}", _glu(dtype), limits=SMALL)
+        yield Case(f"gate and up of a wide row {dtype}", _glu(dtype), limits=NO_ROOM)
     for rows in (1, 5):
         yield Case(f"feed forward of {rows}", _feed_forward, rows=rows)
-    yield Case("matvec of a wide row", _linear("Q4_0"), limits=SMALL)
-    yield Case("matvec of the norm of a wide row", _linear("Q4_0", norm=True), limits=SMALL)
+    yield Case("matvec of a wide row", _linear("Q4_0"), limits=NO_ROOM)
+    yield Case("matvec of the norm of a wide row", _linear("Q4_0", norm=True), limits=NO_ROOM)
     for kind in ("f16", "f32", "int8"):
         yield Case(f"attention {kind}", _attention(kind, first=140))
         yield Case(f"attention {kind} of two blocks", _attention(kind, first=140), limits={"workgroups": 1})

@@ -132,7 +132,8 @@ async def try_case(device: Device, case: Case, feature: str | None = None) -> li
 
     One result for each kernel and choice of variants that is tested so; none if the case has nothing of the feature.
     """
-    limits = _with(Limits.of(device.limits, software=device.info.software), {"tiles": 1, **case.limits})
+    limits = Limits.of(device.limits, software=device.info.software)
+    limits = _with(limits, {"tiles": 1, "small": False, **case.limits})
     lab = Lab(limits if feature is None else _with(limits, {feature: True}), case.rows, case.short)
     checks = case.record(lab, random.Random(7))
     names = _tested(lab.program(), feature is not None)
