@@ -119,7 +119,7 @@ def test_weights_that_are_no_integers_take_floats(device: Any, rng: Any, dtype: 
     check_linear(device, rng, dtype, (45, 576), [1], with_features(device, int8=True))
 
 
-@pytest.mark.parametrize("value", [0.0, 1e-30, 1e36])
+@pytest.mark.parametrize("value", [0.0, 1e-20, 1e36])
 def test_8_bit_activations_of_any_size(device: Any, value: float) -> None:
     """All zero, nearly so, and nearly too large."""
     lab = Lab(device, 1, with_features(device, int8=True))
