@@ -470,9 +470,9 @@ def _matmul(
     else:
         rec.dispatch("matmul", {**buffers, "x": x}, grid, {**variants, "tile": limits.tile}, **shape)
     if split:
-        grid = (replace(split, least=2), rec.per_row(), 1)
         shape = {name: value for name, value in shape.items() if name != "COLS"}
-        rec.dispatch("sum_parts", adding, grid, {"bias": variants["bias"]}, **shape)
+        shares = (replace(split, least=2), rec.per_row(), 1)
+        rec.dispatch("sum_parts", adding, shares, {"bias": variants["bias"]}, **shape)
 
 
 def _matmul_few(

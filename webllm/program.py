@@ -123,7 +123,7 @@ def build(
         return rec.plan(result)
 
     plans = {"decode": decode(short=True), "prefill": prefill(chunk), "greedy": tail(ops.next_token)}
-    if limits.int8:
+    if limits.int8 and not limits.small:
         plans["prefill_few"] = prefill(ops.FEW)
     plans["sample"] = tail(ops.sample)
     if settings.context > ops.SHORT:
