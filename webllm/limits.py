@@ -67,10 +67,10 @@ class Limits:
         """The library file for the numbers of a matmul's tile."""
         return "f16" if self.f16 else "f32"
 
-    def holds_row(self, cols: int, row: str = "f32") -> bool:
-        """Whether a matvec can keep its input row in workgroup memory, as "f32" or "int8", beside its sums."""
+    def holds_row(self, cols: int, row: str = "f32", beside: int = 0) -> bool:
+        """Whether a matvec can keep its input row in workgroup memory, as "f32" or "int8", beside its sums and so many bytes."""
         unit = 128 if row == "f32" else 48
-        return -(-cols // 32) * unit + min(512, self.threads) * 16 <= self.workgroup_storage
+        return -(-cols // 32) * unit + beside + min(512, self.threads) * 16 <= self.workgroup_storage
 
     def matvec_shape(self, rows: int, cols: int, row: str = "f32", least: int = 4, kernel: str = "") -> Shape:
         """(rows, threads) of a workgroup: as measured, or else few rows where there are few in all, and a unit of 32

@@ -292,7 +292,8 @@ def attend(qkv: Tensor, heads: Heads, cache: Cache, o_proj: Matrix, add_to: Tens
         return
     splits = _attend_splits(qkv, heads, cache)
     row = "int8" if multiplies_integers(qkv.rec, o_proj) else "f32"
-    if qkv.rec.short and qkv.rec.builder.limits.holds_row(o_proj.cols, row):
+    shares = 4 * heads.heads * splits.count
+    if qkv.rec.short and qkv.rec.builder.limits.holds_row(o_proj.cols, row, shares):
         _linear(Input(splits.part, row, splits), o_proj, None, add_to, add=True)
     else:
         linear(_merge(splits), o_proj, add_to=add_to)
@@ -519,7 +520,8 @@ def _matvec(
     elif isinstance(x.source, Splits):
         variants["input"] = "merge"
         buffers |= {"stats": x.source.stats, "step": x.source.step}
-        constants |= {"HEAD_QUADS": x.source.heads.dim // 4, "SPLITS": x.source.count, "SPLIT": SPLIT}
+        heads, count = x.source.heads, x.source.count
+        constants |= {"HEAD_QUADS": heads.dim // 4, "SPLITS": count, "SPLIT": SPLIT, "SHARES": heads.heads * count}
     per, threads = rec.builder.limits.matvec_shape(rows, cols, x.row, least, label_of(kernel, variants))
     constants |= {"PER": per, "WG": threads}
     rec.dispatch(kernel, buffers, (-(-rows // per), rec.rows, 1), variants, **constants)
@@ -544,7 +546,7 @@ def _attend_splits(qkv: Tensor, heads: Heads, cache: Cache) -> Splits:
     """Decode: splits of the cache in parallel (FlashDecoding, Dao et al. 2023)."""
     rec, rows = qkv.rec, qkv.shape[0]
     per_kv = heads.heads // heads.kv_heads
-    groups = -(-per_kv // 4)  # workgroups that share a KV head's splits
+    groups = -(-per_kv // (2 if rec.short else 4))  # workgroups that share a KV head's splits: short ones are few
     workgroups = heads.kv_heads * groups
     count = _split_count(rec, workgroups, cache.context)
     part = rec.empty(rows, heads.heads, count, heads.dim)

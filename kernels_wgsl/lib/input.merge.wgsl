@@ -8,6 +8,7 @@
 override HEAD_QUADS: u32;  // HEAD_DIM / 4
 override SPLITS: u32;      // splits that attention has room for
 override SPLIT: u32;       // positions in a split
+override SHARES: u32;      // heads times SPLITS
 
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> stats: array<vec2<f32>>;
@@ -15,32 +16,38 @@ override SPLIT: u32;       // positions in a split
 
 var<private> input_squares: f32;  // stays 0
 
-// Four splits at a time: their loads are under way together. Beyond the last they count for nothing.
-fn input_at(row: u32, quad: u32) -> vec4<f32> {
-  let first = (row * (COLS / 4u / HEAD_QUADS) + quad / HEAD_QUADS) * SPLITS;
-  let last = first + step.row[row].position / SPLIT;
-  var most = -3.0e38;
-  var sum = 0.0;
-  var total = vec4<f32>();
-  for (var s = first; s <= last; s += 4u) {
-    let at = min(vec4<u32>(s, s + 1u, s + 2u, s + 3u), vec4<u32>(last));
-    let s0 = stats[at.x];
-    let s1 = stats[at.y];
-    let s2 = stats[at.z];
-    let s3 = stats[at.w];
-    let x0 = x[at.x * HEAD_QUADS + quad % HEAD_QUADS];
-    let x1 = x[at.y * HEAD_QUADS + quad % HEAD_QUADS];
-    let x2 = x[at.z * HEAD_QUADS + quad % HEAD_QUADS];
-    let x3 = x[at.w * HEAD_QUADS + quad % HEAD_QUADS];
-    let larger = max(most, max(max(s0.x, s1.x), max(s2.x, s3.x)));
-    let old = exp(most - larger);
-    let live = vec4<u32>(s, s + 1u, s + 2u, s + 3u) <= vec4<u32>(last);
-    let share = select(vec4<f32>(), exp(vec4<f32>(s0.x, s1.x, s2.x, s3.x) - larger), live);
-    sum = sum * old + dot(share, vec4<f32>(s0.y, s1.y, s2.y, s3.y));
-    total = total * old + share.x * x0 + share.y * x1 + share.z * x2 + share.w * x3;
-    most = larger;
+// What each split counts for in its head: exp(max_s - max) / sum_s exp(max_s - max) sum_s.
+var<workgroup> shares: array<f32, SHARES>;
+
+// Holds a barrier: call it in uniform control flow.
+fn input_prepare(row: u32, t: u32) {
+  let splits = step.row[row].position / SPLIT + 1u;
+  let heads = COLS / 4u / HEAD_QUADS;
+  for (var i = t; i < heads * splits; i += WG) {
+    let first = (row * heads + i / splits) * SPLITS;
+    var most = -3.0e38;
+    for (var s = 0u; s < splits; s++) {
+      most = max(most, stats[first + s].x);
+    }
+    var sum = 0.0;
+    for (var s = 0u; s < splits; s++) {
+      let stat = stats[first + s];
+      sum += exp(stat.x - most) * stat.y;
+    }
+    shares[i] = exp(stats[first + i % splits].x - most) / sum;
   }
-  return total / sum;
+  workgroupBarrier();
+}
+
+fn input_at(row: u32, quad: u32) -> vec4<f32> {
+  let splits = step.row[row].position / SPLIT + 1u;
+  let head = quad / HEAD_QUADS;
+  let first = ((row * (COLS / 4u / HEAD_QUADS) + head) * SPLITS) * HEAD_QUADS + quad % HEAD_QUADS;
+  var total = vec4<f32>();
+  for (var s = 0u; s < splits; s++) {
+    total += shares[head * splits + s] * x[first + s * HEAD_QUADS];
+  }
+  return total;
 }
 
 fn input_scale(squares: f32) -> f32 {

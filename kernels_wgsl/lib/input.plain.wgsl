@@ -5,6 +5,9 @@
 
 var<private> input_squares: f32;  // stays 0
 
+fn input_prepare(row: u32, t: u32) {
+}
+
 fn input_at(row: u32, quad: u32) -> vec4<f32> {
   return x[row * (COLS / 4u) + quad];
 }

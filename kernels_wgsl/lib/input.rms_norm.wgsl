@@ -10,6 +10,9 @@ override EPS: f32;
 
 var<private> input_squares: f32;  // sum of the squares of what this thread has asked for
 
+fn input_prepare(row: u32, t: u32) {
+}
+
 fn input_at(row: u32, quad: u32) -> vec4<f32> {
   let value = x[row * (COLS / 4u) + quad];
   input_squares += dot(value, value);

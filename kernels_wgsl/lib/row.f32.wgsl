@@ -5,8 +5,9 @@ override QUADS: u32;  // COLS / 4 rounded up to 8; a workgroup array takes a bar
 
 var<workgroup> row_quads: array<vec4<f32>, QUADS>;
 
-// Returns this thread's share of the row's sum of squares. Holds a barrier: call it in uniform control flow.
+// Returns this thread's share of the row's sum of squares. Holds barriers: call it in uniform control flow.
 fn row_load(row: u32, t: u32) -> f32 {
+  input_prepare(row, t);
   for (var quad = t; quad < QUADS; quad += WG) {
     var value = vec4<f32>();
     if (quad < COLS / 4u) {

@@ -7,8 +7,9 @@ override HALVES: u32;  // COLS / 16
 var<workgroup> row_codes: array<vec4<u32>, HALVES>;
 var<workgroup> row_factors: array<vec2<f32>, HALVES>;
 
-// Returns this thread's share of the row's sum of squares. Holds a barrier: call it in uniform control flow.
+// Returns this thread's share of the row's sum of squares. Holds barriers: call it in uniform control flow.
 fn row_load(row: u32, t: u32) -> f32 {
+  input_prepare(row, t);
   for (var half = t; half < HALVES; half += WG) {
     let first = 4u * half;
     let packed = pack(mat4x4<f32>(
