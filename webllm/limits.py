@@ -68,7 +68,10 @@ class Limits:
         return "f16" if self.f16 else "f32"
 
     def holds_row(self, cols: int, row: str = "f32", beside: int = 0) -> bool:
-        """Whether a matvec can keep its input row in workgroup memory, as "f32" or "int8", beside its sums and so many bytes."""
+        """Whether a matvec can keep its input row in workgroup memory, as "f32" or "int8", and its sums.
+
+        beside: bytes that it keeps there as well.
+        """
         unit = 128 if row == "f32" else 48
         return -(-cols // 32) * unit + beside + min(512, self.threads) * 16 <= self.workgroup_storage
 
