@@ -17,6 +17,7 @@ class Limits:
 
     Every choice among kernels that depends on the device is made from these. subgroups, f16, int8: whether kernels
     may use the features `subgroups` and `shader-f16`, and activations of 8 bits (`packed_4x8_integer_dot_product`).
+    integer_dots: whether the GPU multiplies those by one instruction, without which matmul is faster with floats.
     tuned: shapes of matvecs that were measured on this device (`webllm.tune`).
     """
 
@@ -29,6 +30,7 @@ class Limits:
     subgroups: bool = False
     f16: bool = False
     int8: bool = False
+    integer_dots: bool = True
     tuned: Mapping[MatvecKey, Shape] = field(default_factory=dict, hash=False)
 
     @classmethod
@@ -39,12 +41,13 @@ class Limits:
         *,
         software: bool = False,
         exact: bool = False,
+        integer_dots: bool = True,
     ) -> Limits:
         """From WebGPU's own names.
 
         software: a CPU plays GPU. Barriers cost it most, so a thread of a matvec has a row to itself, and matmul does
         without workgroup memory; halves are slower than floats.
-        exact: no approximate kernels.
+        exact: no approximate kernels. integer_dots: see above; no feature tells.
         """
         return cls(
             limits["maxStorageBufferBindingSize"],
@@ -55,6 +58,7 @@ class Limits:
             subgroups="subgroups" in features,
             f16="shader-f16" in features and not (software or exact),
             int8="packed_4x8_integer_dot_product" in features and not exact,
+            integer_dots=integer_dots,
         )
 
     @property

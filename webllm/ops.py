@@ -263,8 +263,8 @@ def glu(x: Tensor, w: Matrix, norm: Norm, to: Matrix | None = None) -> Tensor | 
 def multiplies_integers(rec: Recorder, w: Matrix) -> bool:
     """Whether the weight's products are of 8-bit activations: the device may, and all of it is integers."""
     limits = rec.builder.limits
-    allowed = limits.int8 and not (limits.small and rec.rows > 1)
-    return allowed and w.cols % 32 == 0 and all(part.format in INTEGERS for part in w.parts)
+    pays = rec.rows == 1 or (not limits.small and (rec.rows <= FEW or limits.integer_dots))
+    return limits.int8 and pays and w.cols % 32 == 0 and all(part.format in INTEGERS for part in w.parts)
 
 
 def store(qkv: Tensor, heads: Heads, cache: Cache) -> None:

@@ -38,7 +38,11 @@ class Calls:
         self._ffi, self._raw, self._checked = library.ffi, library.lib, library.libf
         self._numbered = hasattr(library.libf, "wgpuQueueSubmitForIndex")
         mapped = "void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)"
-        self._on_mapped = self._ffi.callback(mapped)(self._note) if self._numbered else None
+        self._raised: BaseException | None = None  # in a callback, from which C cannot hand it on: Ctrl-C, mostly
+        self._on_mapped = self._ffi.callback(mapped, onerror=self._keep)(self._note) if self._numbered else None
+
+    def _keep(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        self._raised = error
 
     def _note(self, status: int, message: Any, told: Any, _: Any) -> None:
         text = self._ffi.string(message.data, message.length).decode(errors="replace") if message.data else ""
@@ -76,11 +80,12 @@ class Calls:
             data = bytes(staging.read_mapped())
             staging.unmap()
             return data
-        self._map(staging, number)
-        pointer = self._checked.wgpuBufferGetMappedRange(staging._internal, 0, staging.size)
-        data = bytes(self._ffi.buffer(pointer, staging.size))
-        self._checked.wgpuBufferUnmap(staging._internal)
-        return data
+        try:
+            self._map(staging, number)
+            pointer = self._checked.wgpuBufferGetMappedRange(staging._internal, 0, staging.size)
+            return bytes(self._ffi.buffer(pointer, staging.size))
+        finally:
+            self._raw.wgpuBufferUnmap(staging._internal)
 
     def _map(self, staging: Any, number: int) -> None:
         told: list[tuple[int, str]] = []
@@ -92,6 +97,9 @@ class Calls:
         submission = self._ffi.new("WGPUSubmissionIndex *", number)
         for _ in range(_POLLS):
             self._checked.wgpuDevicePoll(self._device, True, submission)
+            if self._raised:
+                error, self._raised = self._raised, None
+                raise error
             if told:
                 break
         status, text = told[0] if told else (None, "its GPU does not answer")
