@@ -95,7 +95,7 @@ class Limits:
         per = max(least, per)
         wanted = -(-cols // 32) * per
         if rows // per >= self.workgroups:
-            wanted = max(16, wanted // 2)  # enough to do without: two units a thread
+            wanted = max(16, per, wanted // 2)  # enough to do without: two units a thread
         return per, min(self._most_threads, 1 << (wanted - 1).bit_length())
 
     def shapes_around(self, per: int, threads: int) -> list[Shape]:

@@ -211,6 +211,8 @@ def rms_norm(x: Tensor, norm: Norm) -> Tensor:
 def pack(x: Tensor) -> Packed:
     """`x` [rows, cols] as 8-bit integers; cols a multiple of 32."""
     rows, cols = x.shape
+    if cols % 32:
+        raise ValueError(f"pack: wanted columns in units of 32, got {[*x.shape]}")
     y = x.rec.packed(rows, cols)
     grid = (-(-cols // 1024), x.rec.per_row(), 1)
     x.rec.dispatch("pack", {"x": x, **_packed_output(y)}, grid, COLS=cols)
@@ -233,6 +235,8 @@ def linear(
     Where the device may (`Limits.int8`) and the weight is of integers, the input is rounded to 8 bits first.
     """
     _check_cols("linear", x, w)
+    if isinstance(x, Packed) and (norm or not multiplies_integers(x.rec, w)):
+        raise ValueError("linear: packed rows want a weight of integers alone, and no norm")
     if bias is not None and bias.size != w.rows:
         raise ValueError(f"linear: bias must be [{w.rows}] for a weight [{w.rows}, {w.cols}], got [{bias.size}]")
     y = add_to or out or x.rec.empty(x.shape[0], w.rows)
@@ -249,6 +253,8 @@ def glu(x: Tensor, w: Matrix, norm: Norm, to: Matrix | None = None) -> Tensor | 
     """
     rec, (rows, _), width = x.rec, x.shape, w.rows // 2
     _check_cols("glu", x, w)
+    if to is not None and to.cols != width:
+        raise ValueError(f"glu: the next weight must take {width} columns, got [{to.rows}, {to.cols}]")
     y = rec.packed(rows, width) if to is not None and multiplies_integers(rec, to) else rec.empty(rows, width)
     if rec.rows == 1 and w.glu:
         _glu_parts(_input(x, w, norm), w, y)

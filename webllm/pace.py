@@ -31,5 +31,6 @@ class Pace:
         return max(min(TILE, self._most), min(self._most, int(BUDGET_S / self._tile_s) * TILE))
 
     def took(self, rows: int, seconds: float) -> None:
-        """Learn from a step. Its last tile costs what a full one does."""
-        self._tile_s = max(seconds, 1e-6) / -(-rows // TILE)
+        """Learn from a step of at least a tile; few rows are another plan, or cost less than a tile."""
+        if rows >= TILE:
+            self._tile_s = max(seconds, 1e-6) / (rows // TILE)

@@ -123,7 +123,8 @@ def build(
         return rec.plan(result)
 
     plans = {"decode": decode(short=True), "prefill": prefill(chunk), "greedy": tail(ops.next_token)}
-    if limits.int8 and not limits.small:
+    integers = {("row", "int8"), ("row", "packed")}
+    if not limits.small and any(integers.intersection(d.variants) for d in plans["decode"].dispatches):
         plans["prefill_few"] = prefill(ops.FEW)
     plans["sample"] = tail(ops.sample)
     if settings.context > ops.SHORT:

@@ -7,9 +7,11 @@ struct Packed {
   factor: vec2<f32>,  // scale; scale times the sum of the integers
 }
 
-fn most_of(v: vec4<f32>) -> f32 {
-  let a = abs(v);
-  return max(max(a.x, a.y), max(a.z, a.w));
+// The largest magnitude, by its bits: max() of floats may drop what is not a number, which must reach the scale.
+fn most_of(v: mat4x4<f32>) -> f32 {
+  let low = max(bitcast<vec4<u32>>(abs(v[0])), bitcast<vec4<u32>>(abs(v[1])));
+  let most = max(low, max(bitcast<vec4<u32>>(abs(v[2])), bitcast<vec4<u32>>(abs(v[3]))));
+  return bitcast<f32>(max(max(most.x, most.y), max(most.z, most.w)));
 }
 
 // Sum of the products of 16 pairs of integers.
@@ -19,7 +21,7 @@ fn int8_sum(a: vec4<u32>, b: vec4<u32>) -> i32 {
 
 // 16 numbers, four a column.
 fn pack(v: mat4x4<f32>) -> Packed {
-  let most = max(max(most_of(v[0]), most_of(v[1])), max(most_of(v[2]), most_of(v[3])));
+  let most = most_of(v);
   let u = v * select(0.0, 1.0 / most, most > 0.0);
   let codes = vec4<u32>(pack4x8snorm(u[0]), pack4x8snorm(u[1]), pack4x8snorm(u[2]), pack4x8snorm(u[3]));
   let scale = most / 127.0;

@@ -93,7 +93,12 @@ def test_matmul_columns_need_not_fill_a_unit(device: Any, rng: Any, cols: int, l
     check_linear(device, rng, "F32", (20, cols), [3], limits)
 
 
-INT8 = {"whole": WHOLE, "parts": PARTS, "no room for a row": Limits(workgroup_storage=512)}
+INT8 = {
+    "whole": WHOLE,
+    "parts": PARTS,
+    "no room for a row": Limits(workgroup_storage=512),
+    "32 rows a workgroup": Limits(workgroups=1),
+}
 
 
 @pytest.mark.parametrize("limits", INT8.values(), ids=INT8)
@@ -109,9 +114,10 @@ def test_matmul_multiplies_8_bit_activations(
     check_linear(device, rng, dtype, shape, [3, 130, 70, 1], with_features(device, limits, int8=True))
 
 
+@pytest.mark.parametrize("limits", [Limits(), INT8["32 rows a workgroup"]], ids=["few rows", "32 rows a workgroup"])
 @pytest.mark.parametrize("dtype", QUANTISED)
-def test_matmul_of_few_rows_multiplies_8_bit_activations(device: Any, rng: Any, dtype: str) -> None:
-    check_linear(device, rng, dtype, (45, 576), [8, 2, 5], with_features(device, int8=True))
+def test_matmul_of_few_rows_multiplies_8_bit_activations(device: Any, rng: Any, dtype: str, limits: Limits) -> None:
+    check_linear(device, rng, dtype, (45, 576), [8, 2, 5], with_features(device, limits, int8=True))
 
 
 @pytest.mark.parametrize("dtype", DENSE)
@@ -128,12 +134,34 @@ def test_8_bit_activations_of_any_size(device: Any, value: float) -> None:
     assert np.allclose(got, value * exact.sum(axis=1), rtol=1e-5, atol=0)
 
 
-def test_an_activation_that_is_not_a_number_is_not_lost(device: Any) -> None:
+@pytest.mark.parametrize("rows", [1, 2, 9])
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_an_activation_that_is_not_a_number_is_not_lost(device: Any, value: float, rows: int) -> None:
     """The engine finds overflow by logits that are all NaN."""
-    lab = Lab(device, 1, with_features(device, int8=True))
-    w, _ = lab.matrix("w", np.ones((4, 32)), "Q8_0")
-    (got,) = lab.run((ops.linear(lab.tensor("x", np.full((1, 32), np.inf)), w), np.float32))
+    lab = Lab(device, rows, with_features(device, int8=True))
+    w, _ = lab.matrix("w", np.ones((4, 64)), "Q8_0")
+    x = np.ones((rows, 64))
+    x[:, 37] = value
+    (got,) = lab.run((ops.linear(lab.tensor("x", x, 64), w), np.float32))
     assert not np.isfinite(got).any()
+
+
+def test_packed_rows_are_refused_where_they_cannot_be_multiplied(device: Any) -> None:
+    lab = Lab(device, 1, with_features(device, int8=True))
+    x, narrow = lab.tensor("x", np.ones((1, 64))), lab.tensor("narrow", np.ones((1, 40)))
+    w, _ = lab.matrix("w", np.ones((4, 64)), "Q8_0")
+    dense, _ = lab.matrix("dense", np.ones((4, 64)), "F32")
+    norm = Norm(lab.vector("n", np.ones(64)), 1e-5)
+    lab.add("gate", np.ones((16, 64)), "Q8_0")
+    lab.add("up", np.ones((16, 64)), "Q8_0")
+    with pytest.raises(ValueError, match="no norm"):
+        ops.linear(ops.pack(x), w, norm=norm)
+    with pytest.raises(ValueError, match="a weight of integers"):
+        ops.linear(ops.pack(x), dense)
+    with pytest.raises(ValueError, match="units of 32"):
+        ops.pack(narrow)
+    with pytest.raises(ValueError, match=r"16 columns, got \[4, 64\]"):
+        ops.glu(x, lab.weights.glu("gate", "up", (16, 64)), norm, to=w)
 
 
 @pytest.mark.parametrize("rows", [1, 66])

@@ -13,12 +13,27 @@ def test_the_first_step_is_one_tile() -> None:
     assert (pace.known, pace.rows) == (False, TILE)
 
 
-@pytest.mark.parametrize("rows", [1, TILE - 1, TILE])
-def test_on_a_fast_device_the_second_step_is_as_large_as_any(rows: int) -> None:
-    """However few rows the first had: 20 ms a tile are 320 ms for 16."""
+def test_on_a_fast_device_the_second_step_is_as_large_as_any() -> None:
+    """20 ms a tile are 320 ms for 16."""
     pace = Pace(1024)
-    pace.took(rows, 0.02)
+    pace.took(TILE, 0.02)
     assert (pace.known, pace.rows) == (True, 1024)
+
+
+def test_what_a_few_rows_take_says_nothing_of_a_tile() -> None:
+    pace = Pace(1024)
+    pace.took(TILE - 1, 0.001)
+    assert (pace.known, pace.rows) == (False, TILE)
+    pace.took(2 * TILE, 0.8)
+    pace.took(8, 0.001)
+    assert pace.rows == 2 * TILE
+
+
+def test_a_tile_that_is_not_full_counts_for_nothing() -> None:
+    """It may have taken next to no time, or as much as a full one."""
+    pace = Pace(1024)
+    pace.took(2 * TILE - 1, 0.5)
+    assert pace.rows == 2 * TILE
 
 
 @pytest.mark.parametrize(("tile_s", "tiles"), [(1.0, 1), (1.2, 1), (6.0, 1), (0.48, 2), (0.12, 8), (1e-9, 16)])

@@ -67,8 +67,7 @@ def all_cases() -> Iterator[Case]:
     yield Case("gate and up in prefill", _glu("F32"), rows=5)
     for dtype in ("F32", "Q4_0"):
         yield Case(f"gate and up of a wide row {dtype}", _glu(dtype), limits=NO_ROOM)
-    for rows in (1, 5):
-        yield Case(f"feed forward of {rows}", _feed_forward, rows=rows)
+    yield from FEED_FORWARD.values()
     yield Case("matvec of a wide row", _linear("Q4_0"), limits=NO_ROOM)
     yield Case("matvec of the norm of a wide row", _linear("Q4_0", norm=True), limits=NO_ROOM)
     for kind in ("f16", "f32", "int8"):
@@ -343,4 +342,4 @@ def _fill(lab: Lab, rng: random.Random) -> list[Check]:
 
 RMS_NORM = Case("norm", _rms_norm, rows=3)
 MATMUL = Case("matmul", _linear("F32"), rows=70)
-MATVEC = Case("matvec", _linear("Q4_0"))
+FEED_FORWARD = {rows: Case(f"feed forward of {rows}", _feed_forward, rows=rows) for rows in (1, 5, 70)}

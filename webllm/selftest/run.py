@@ -16,7 +16,7 @@ from webllm.errors import DeviceError, DeviceLost, KernelWarning
 from webllm.lab import Lab
 from webllm.limits import Limits
 from webllm.plan import Dispatch, Program
-from webllm.selftest.cases import MATMUL, MATVEC, RMS_NORM, Case, all_cases
+from webllm.selftest.cases import FEED_FORWARD, MATMUL, RMS_NORM, Case, all_cases
 
 Key = tuple[str, tuple[str, ...]]  # kernel, variants
 
@@ -65,10 +65,10 @@ async def open_tested(open_device: Callable[[], Awaitable[Device]], *, exact: bo
     try:
         software, dots = device.info.software, device.info.backend in INTEGER_DOTS
         limits = Limits.of(device.limits, device.features, software=software, exact=exact, integer_dots=dots)
-        for feature, case in (("subgroups", RMS_NORM), ("f16", MATMUL), ("int8", MATVEC)):
+        for feature, tried in {"subgroups": [RMS_NORM], "f16": [MATMUL], "int8": _products(limits)}.items():
             if not getattr(limits, feature):
                 continue
-            results = await try_case(device, case, feature)
+            results = [result for case in tried for result in await try_case(device, case, feature)]
             if failed := [result for result in results if not result.ok]:
                 limits = _with(limits, {feature: False})
                 warnings.warn(_told(device, feature, failed[0]), KernelWarning, stacklevel=2)
@@ -79,6 +79,12 @@ async def open_tested(open_device: Callable[[], Awaitable[Device]], *, exact: bo
         device.close()
         raise
     return device, limits
+
+
+def _products(limits: Limits) -> list[Case]:
+    """Of as many rows as there are kernels for, of those that a device with these limits multiplies in integers."""
+    most = 1 if limits.small else 70 if limits.integer_dots else 8
+    return [case for rows, case in FEED_FORWARD.items() if rows <= most]
 
 
 async def selftest(
