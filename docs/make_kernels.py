@@ -16,7 +16,7 @@ from pathlib import Path
 from webllm import kernels
 
 PAGE = Path(__file__).with_name("kernels.md")
-RESULTS = Path(__file__).with_name("selftest.json")  # heading -> "kernel variants" -> [nmse, GB/s or null]
+RESULTS = Path(__file__).with_name("selftest.json")  # heading -> "kernel variants" -> nmse, or null
 BEGIN = "<!-- Made by docs/make_kernels.py from here"
 END = "<!-- to here. -->"
 
@@ -40,19 +40,14 @@ def tables() -> str:
 
 
 ERRORS = """What `webllm doctor` found: the mean squared error over the mean square, of every kernel in every variant,
-against float64. Up to 1e-7 counts as right, 1e-6 where inputs are rounded to halves (`tile.f16`). A dash: the device
-lacks the feature. The last column is the speed of the largest such dispatch of an 8B model's layer on one H100, over
-all bytes that it binds, most of which stay in the cache of that card: it compares variants and does not measure the
-memory."""
+against float64. Up to 1e-7 counts as right, 1e-6 where inputs are rounded to halves (`tile.f16`), 1e-3 where they are
+rounded to 8 bits. A dash: the device lacks the feature, or does without it."""
 
 
 def add_results(heading: str, doctor: str) -> None:
     """Take the output of `webllm doctor --json` into docs/selftest.json."""
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    found = {
-        " ".join([one["kernel"], *one["variants"]]): [one["nmse"], one["gb_per_s"]]
-        for one in json.loads(doctor)["kernels"]
-    }
+    found = {" ".join([one["kernel"], *one["variants"]]): one["nmse"] for one in json.loads(doctor)["kernels"]}
     RESULTS.write_text(json.dumps({**results, heading: found}, indent=1) + "\n", encoding="utf-8")
 
 
@@ -62,16 +57,13 @@ def _errors() -> str:
     rows = []
     for name in names:
         kernel, *variants = name.split()
-        speeds = [found[name][1] for found in results.values() if name in found and found[name][1]]
-        errors = [_error(found.get(name)) for found in results.values()]
-        rows.append([_code(kernel), " ".join(variants), *errors, f"{max(speeds):.0f}" if speeds else ""])
-    return _table(("Kernel", "Variants", *results, "GB/s"), rows)
+        errors = [_error(found[name]) if name in found else "-" for found in results.values()]
+        rows.append([_code(kernel), " ".join(variants), *errors])
+    return _table(("Kernel", "Variants", *results), rows)
 
 
-def _error(result: list[float | None] | None) -> str:
-    if result is None:
-        return "-"
-    return "did not run" if result[0] is None else f"{result[0]:.0e}" if result[0] else "0"
+def _error(nmse: float | None) -> str:
+    return "did not run" if nmse is None else f"{nmse:.0e}" if nmse else "0"
 
 
 def _kernel(name: str) -> list[str]:

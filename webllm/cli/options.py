@@ -26,7 +26,9 @@ PowerPreference = Annotated[
     Literal["high-performance", "low-power"] | None,
     typer.Option(help="Which GPU, where there are several.", show_default="high-performance"),
 ]
-Exact = Annotated[bool, typer.Option("--exact", help="Forbid what is approximate (8-bit activations, halves, an int8 cache).")]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Forbid what is approximate (activations or a cache of 8 bits, halves).")
+]
 MaxTokens = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="At most so many new tokens.", show_default="until the context is full"),
