@@ -22,9 +22,9 @@ from webllm.engine import Engine
 from webllm.limits import Limits
 from webllm.ops import Builder
 from webllm.plan import Ceil, Dispatch, Plan, Program
-from webllm.program import Settings, build, check_kv, decode_plan, read_rope_factors, step_bytes
+from webllm.program import Settings, build, check_kv, decode_plan, prefill_plan, read_rope_factors, step_bytes
 from webllm.selftest import open_tested
-from webllm.tune import recall
+from webllm.tune import recall, table_json
 
 T = TypeVar("T")
 
@@ -169,6 +169,7 @@ async def _measure(
         "kv": request.kv,
         "exact": request.exact,
         "context": context,
+        "tuning": table_json(device.info, limits.tuned),
         "results": results,
         "empty_pass_ms": empty,
         "copy_gb_per_s": copy / 1e9,
@@ -231,7 +232,7 @@ async def _prefill(
         "phase": "prefill",
         "tokens": tokens,
         "at_context": 0,
-        **_summary(tokens, runs, clock, loaded.program, ["prefill"]),
+        **_summary(tokens, runs, clock, loaded.program, [prefill_plan(loaded.program, tokens - 1)]),
         **await _gpu_times(timed.device, loaded, timed.steps, repeats),
     }
 
@@ -313,7 +314,7 @@ async def _time(device: Device, loaded: Any, step: Step, *, each: bool = False) 
 def _summary(tokens: int, runs: list[float], clock: Clock, program: Program, plans: Sequence[str]) -> dict[str, Any]:
     """Milliseconds and counts are a token in decode, a prompt in prefill."""
     speeds = [tokens / seconds for seconds in runs]
-    steps = len(runs) * (1 if "prefill" in plans else tokens)
+    steps = len(runs) * (1 if plans[0].startswith("prefill") else tokens)
     return {
         "runs_s": runs,
         "tokens_per_s_median": median(speeds),

@@ -24,7 +24,7 @@ CONFIG = {
 }
 REQUEST = bench.Request(prompt_tokens=[40], decode_tokens=8, at_context=[16], repeats=2)
 KEYS = {
-    *("config", "kv", "exact", "context", "results", "empty_pass_ms", "copy_gb_per_s"),
+    *("config", "kv", "exact", "context", "tuning", "results", "empty_pass_ms", "copy_gb_per_s"),
     *("peak_gpu_bytes", "memory", "adapter", "driver", "versions"),
 }
 RESULT = {
