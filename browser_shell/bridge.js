@@ -182,13 +182,17 @@ export class Bridge {
     const launches = planNames.flatMap((name) => this.#program(id).plans[name].launches);
     const passes = split(launches, each ? launches.length : SUBMITS);
     const querySet = this.#device.createQuerySet({ type: "timestamp", count: 2 * passes.length });
-    passes.forEach((launches, i) => {
-      const stamps = { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
-      this.#encode(launches, rows, length, stamps);
-    });
-    const stamps = await this.#resolve(querySet);
-    const seconds = (from, to) => Number(stamps[to] - stamps[from]) / 1e9;
-    return each ? passes.map((_, i) => seconds(2 * i, 2 * i + 1)) : [seconds(0, stamps.length - 1)];
+    try {
+      passes.forEach((launches, i) => {
+        const stamps = { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 };
+        this.#encode(launches, rows, length, stamps);
+      });
+      const stamps = await this.#resolve(querySet);
+      const seconds = (from, to) => Number(stamps[to] - stamps[from]) / 1e9;
+      return each ? passes.map((_, i) => seconds(2 * i, 2 * i + 1)) : [seconds(0, stamps.length - 1)];
+    } finally {
+      querySet.destroy();
+    }
   }
 
   /** Copy bytes of a buffer back; size and offset are multiples of 4. */
@@ -380,7 +384,7 @@ export class Bridge {
     this.#device.queue.submit([encoder.finish()]);
   }
 
-  /** The timestamps of a query set in nanoseconds, as big integers; frees the set. */
+  /** The timestamps of a query set in nanoseconds, as big integers. */
   async #resolve(querySet) {
     const size = 8 * querySet.count;
     const ticks = this.#device.createBuffer({ size, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });
@@ -392,7 +396,6 @@ export class Bridge {
       return new BigUint64Array(bytes.buffer);
     } finally {
       ticks.destroy();
-      querySet.destroy();
     }
   }
 

@@ -98,10 +98,10 @@ class Limits:
             wanted = max(16, per, wanted // 2)  # enough to do without: two units a thread
         return per, min(self._most_threads, 1 << (wanted - 1).bit_length())
 
-    def shapes_around(self, per: int, threads: int) -> list[Shape]:
-        """Those around a matvec's shape that are worth measuring."""
+    def shapes_around(self, per: int, threads: int, least: int = 4) -> list[Shape]:
+        """Those around a matvec's shape that are worth measuring. least: rows that a workgroup must have."""
         around = [(per * 2, threads * 2), (per // 2, threads // 2), (per, threads * 2), (per, threads // 2)]
-        return [shape for shape in around if self.takes_matvec(*shape)]
+        return [shape for shape in around if shape[0] >= least and self.takes_matvec(*shape)]
 
     def takes_matvec(self, per: int, threads: int) -> bool:
         """Whether the kernels run here with so many rows and threads a workgroup."""

@@ -432,9 +432,7 @@ def _glu_parts(x: Input, w: Matrix, y: Tensor | Packed) -> None:
         rows = min(part.rows // 2, width - first)
         shape = {"COLS": w.cols, "ROWS": rows, "STRIDE": width, "OFFSET": first}
         variants = {"weight": part.format, "gated": gated}
-        _matvec(
-            "matvec_glu", x, rows, {**part.buffers, **output}, variants, shape, least=16 if gated == "packed" else 4
-        )
+        _matvec("matvec_glu", x, rows, {**part.buffers, **output}, variants, shape)
 
 
 def _linear(x: Input, w: Matrix, bias: Vector | None, y: Tensor, add: bool) -> Tensor:
@@ -504,9 +502,8 @@ def _matvec(
     buffers: dict[str, Tensor | int],
     variants: dict[str, str],
     shape: dict[str, int],
-    least: int = 4,
 ) -> None:
-    """Record a matvec for a weight of so many rows. least: rows that a workgroup must have."""
+    """Record a matvec for a weight of so many rows."""
     cols, rec = shape["COLS"], x.x.rec
     constants: dict[str, float] = {**shape}
     variants |= {"row": x.row}
@@ -528,9 +525,15 @@ def _matvec(
         buffers |= {"stats": x.source.stats, "step": x.source.step}
         heads, count = x.source.heads, x.source.count
         constants |= {"HEAD_QUADS": heads.dim // 4, "SPLITS": count, "SPLIT": SPLIT, "SHARES": heads.heads * count}
-    per, threads = rec.builder.limits.matvec_shape(rows, cols, x.row, least, label_of(kernel, variants))
+    label = label_of(kernel, variants)
+    per, threads = rec.builder.limits.matvec_shape(rows, cols, x.row, least_rows(variants), label)
     constants |= {"PER": per, "WG": threads}
     rec.dispatch(kernel, buffers, (-(-rows // per), rec.rows, 1), variants, **constants)
+
+
+def least_rows(variants: Mapping[str, str]) -> int:
+    """Rows that a workgroup of a matvec with these variants must have: so many share a factor of a packed result."""
+    return 16 if variants.get("gated") == "packed" else 4
 
 
 def _cache_shape(heads: Heads, cache: Cache) -> dict[str, int]:

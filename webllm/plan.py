@@ -95,7 +95,7 @@ class Dispatch:
 
     @property
     def label(self) -> str:
-        """The kernel and its choices: "matvec q4_1 none rms_norm"."""
+        """The kernel and its choices: "matvec q4_1 none int8 rms_norm"."""
         return label_of(self.kernel, dict(self.variants))
 
 

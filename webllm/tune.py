@@ -14,7 +14,7 @@ import re
 import time
 import warnings
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from webllm.checkpoint import Checkpoint
 from webllm.device import AdapterInfo, Device
 from webllm.errors import RequestError, TuningWarning
 from webllm.limits import Limits, MatvecKey, Shape
-from webllm.ops import SHORT, TILE
+from webllm.ops import SHORT, TILE, least_rows
 from webllm.plan import Dispatch, Plan, Program
 from webllm.program import Settings, build, step_bytes
 
@@ -34,7 +34,7 @@ PLUG_S = 0.0015  # longer than it takes to encode a step: the GPU is busy until 
 ROUNDS = 5
 GAIN = 0.02  # of a step's time; less is noise
 MOST_ROWS = 1000  # of a table
-LENGTH = 512  # positions that attention, whose results o_proj merges, is taken to have seen
+LENGTH = 512  # positions that attention, whose results o_proj merges, is taken to have seen, if the context has them
 
 _DECODE = {"decode", "decode_long"}
 _ROW = {"kernel": str, "rows": int, "cols": int, "shape": list}
@@ -103,10 +103,10 @@ def file_name(info: AdapterInfo) -> str:
 
 
 def table_json(info: AdapterInfo, table: Mapping[MatvecKey, Shape]) -> dict[str, Any]:
-    """A table as a JSON object: where it holds, and a row for each matrix."""
+    """A table as a JSON object: where it holds, and a row for each matrix, oldest first; of `MOST_ROWS` the newest."""
     rows = [
         {"kernel": kernel, "rows": rows, "cols": cols, "shape": [*shape]}
-        for (kernel, rows, cols), shape in sorted(table.items())
+        for (kernel, rows, cols), shape in [*table.items()][-MOST_ROWS:]
     ]
     return {**_where(info), "matvec": rows}
 
@@ -162,8 +162,9 @@ async def measure(
     timed["plug"] = Plan(_largest(programs[0], next(iter(shapes))), result)
     loaded = await device.load(replace(programs[0], plans=timed), [])
     try:
-        device.write(loaded, "step", step_bytes([(0, LENGTH - 1)]))
-        return await _measure(await _Clock.started(device, loaded), shapes)
+        length = min(LENGTH, settings.context)
+        device.write(loaded, "step", step_bytes([(0, length - 1)]))
+        return await _measure(await _Clock.started(device, loaded, length), shapes)
     finally:
         device.unload(loaded)
 
@@ -190,22 +191,23 @@ class _Clock:
 
     device: Device
     loaded: Any
-    times: int
+    length: int
+    times: int = 1
 
     @classmethod
-    async def started(cls, device: Device, loaded: Any) -> _Clock:
+    async def started(cls, device: Device, loaded: Any, length: int) -> _Clock:
         """A clock on a GPU that is at work: it idles at low clocks."""
-        clock, started = cls(device, loaded, 1), time.perf_counter()
+        clock, started = cls(device, loaded, length), time.perf_counter()
         while time.perf_counter() - started < WARM_UP_S or await clock.seconds() < PLUG_S:
             if await clock.seconds() < PLUG_S:
-                clock = cls(device, loaded, 2 * clock.times)
+                clock = replace(clock, times=2 * clock.times)
         return clock
 
     async def seconds(self, *plans: str) -> float:
         """From the plug's start to the end of the plans behind it."""
         started = time.perf_counter()
-        steps = [self.device.submit(self.loaded, ["plug"], 1, LENGTH, self.times)]
-        steps += [self.device.submit(self.loaded, [plan], 1, LENGTH) for plan in plans]
+        steps = [self.device.submit(self.loaded, ["plug"], 1, self.length, self.times)]
+        steps += [self.device.submit(self.loaded, [plan], 1, self.length) for plan in plans]
         for step in steps:
             await step
         return time.perf_counter() - started
@@ -215,7 +217,8 @@ def _programs(limits: Limits, checkpoint: Checkpoint, settings: Settings) -> lis
     """The model with the default shape of every matrix, then with the first other shape of each, and so on."""
     limits = replace(limits, tuned={})
     default = _program(limits, checkpoint, settings)
-    around = {key: limits.shapes_around(*shape) for key, shape in shapes_of(default).items()}
+    least = {_key(dispatch): least_rows(dict(dispatch.variants)) for dispatch in _decode_matvecs(default)}
+    around = {key: limits.shapes_around(*shape, least[key]) for key, shape in shapes_of(default).items()}
     tables = [
         {key: shapes[n] for key, shapes in around.items() if n < len(shapes)}
         for n in range(max(map(len, around.values())))
@@ -242,11 +245,15 @@ def _program(limits: Limits, checkpoint: Checkpoint, settings: Settings) -> Prog
 def shapes_of(program: Program) -> dict[MatvecKey, Shape]:
     """What a program's matvecs have, tuned or not."""
     found: dict[MatvecKey, Shape] = {}
-    for name in _DECODE & program.plans.keys():
-        for dispatch in filter(_is_matvec, program.plans[name].dispatches):
-            constants = dict(dispatch.constants)
-            found[_key(dispatch)] = int(constants["PER"]), int(constants["WG"])
+    for dispatch in _decode_matvecs(program):
+        constants = dict(dispatch.constants)
+        found[_key(dispatch)] = int(constants["PER"]), int(constants["WG"])
     return found
+
+
+def _decode_matvecs(program: Program) -> Iterator[Dispatch]:
+    for name in _DECODE & program.plans.keys():
+        yield from filter(_is_matvec, program.plans[name].dispatches)
 
 
 def _weights(program: Program) -> dict[MatvecKey, int]:

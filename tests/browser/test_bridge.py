@@ -95,6 +95,17 @@ def test_a_step_is_timed_by_the_gpu_as_a_whole_and_by_dispatch(page):
     assert more == 4  # the readback of the counter; what timing needed is freed
 
 
+def test_timing_that_fails_frees_its_timestamps(page):
+    code = """async p => {
+        const [id, destroy] = [await load(p), GPUQuerySet.prototype.destroy];
+        let freed = 0;
+        GPUQuerySet.prototype.destroy = function () { freed++; destroy.call(this); };
+        const name = await bridge.time(id, ["count"], 1, 70_000, false).catch(({name}) => name);
+        return [name, freed];
+    }"""
+    assert page.evaluate(code, program([["length", 1], 1, 1])) == ["DeviceError", 1]
+
+
 def test_a_grid_with_a_zero_is_skipped(page):
     code = "async p => { const id = await load(p); return words(await bridge.submit(id, ['count'], 0, 7)); }"
     assert page.evaluate(code, program([["rows", 4], 1, 1])) == [0]

@@ -13,8 +13,9 @@ import pytest
 
 from tests.kernels.conftest import open_native
 from webllm import kernels
+from webllm.device import native_calls
 from webllm.device.native import NativeDevice
-from webllm.errors import Closed, DeviceError, OutOfMemory, ShaderError
+from webllm.errors import Closed, DeviceError, DeviceLost, OutOfMemory, ShaderError
 from webllm.plan import Buffer, Ceil, Dispatch, Plan, Program
 
 COPY = Dispatch("copy", (("x", 0), ("y", 1)), (Ceil("length", 1), 1, 1), (("SIZE", 2),))
@@ -177,3 +178,46 @@ def test_steps_that_nobody_waits_for_are_freed_with_the_program(device: NativeDe
                 await step
 
     asyncio.run(work())
+
+
+def test_a_step_that_is_not_taken_leaves_its_readback_to_the_next(
+    device: NativeDevice, loaded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(encoder: Any) -> int:
+        raise RuntimeError("no buffer today")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(device._calls, "submit", refused)
+        for _ in range(3):
+            with pytest.raises(DeviceError, match="no buffer today"):
+                run(device, loaded)
+    run(device, loaded)
+    assert device.gpu_bytes == 3 * 64
+
+
+@pytest.mark.parametrize("error", [RuntimeError("the buffer could not be mapped"), KeyboardInterrupt()])
+def test_a_readback_that_failed_is_freed_and_the_next_step_has_its_own(
+    device: NativeDevice, loaded: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def failing(staging: Any, number: int) -> bytes:
+        raise error
+
+    device.write(loaded, "x", bytes(range(32)))
+    with monkeypatch.context() as patch:
+        patch.setattr(device._calls, "read", failing)
+        with pytest.raises((DeviceError, KeyboardInterrupt)):
+            run(device, loaded)
+    assert device.gpu_bytes == 2 * 64
+    assert run(device, loaded)[:32] == bytes(range(32))
+
+
+def test_a_gpu_that_does_not_answer_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = open_native("wgpu")  # wgpudawn waits in its own way
+    loaded = asyncio.run(device.load(program(), []))
+    with monkeypatch.context() as patch:
+        patch.setattr(native_calls, "_POLLS", 0)
+        with pytest.raises(DeviceLost, match="does not answer"):
+            run(device, loaded)
+    with pytest.raises(DeviceLost, match="does not answer"):
+        run(device, loaded)
+    device.close()

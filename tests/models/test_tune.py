@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ import webllm
 from tests.models.conftest import DATA
 from tests.models.llama2c import BOS, convert
 from webllm import LLM, tune
+from webllm.device.native import NativeDevice
 from webllm.limits import Limits
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -43,6 +45,18 @@ async def test_what_tuning_finds_is_kept_and_changes_no_token(model: Path, cache
     assert [file.name for file in cache.iterdir()] == [tune.file_name(llm.device.info)]
     async with await webllm.load(model) as again:
         assert again.stats()["tuning"] == found
+
+
+async def test_no_step_is_timed_beyond_the_context(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths, submit = [], NativeDevice.submit
+
+    def noted(device: NativeDevice, loaded: Any, plans: Any, rows: int, length: int, steps: int = 1) -> Any:
+        lengths.append(length)
+        return submit(device, loaded, plans, rows, length, steps)
+
+    monkeypatch.setattr(NativeDevice, "submit", noted)
+    async with await webllm.load(model, context=64, tune=True):
+        assert lengths and max(lengths) <= 64
 
 
 async def test_any_shape_gives_the_same_tokens(model: Path, cache: Path) -> None:

@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_program import built, tiny
+from tests.unit.test_program import built, config, tiny
 from webllm import tune
 from webllm.device import AdapterInfo
 from webllm.errors import RequestError, TuningWarning
 from webllm.limits import Limits
 from webllm.program import Settings
+from webllm.synthetic import checkpoint_from_config
 from webllm.tune import Measured, file_name, keep, read_table, recall, shapes_of, table_json
 
 INFO = AdapterInfo("Some GPU", "Vulkan", False, "1.2")
-KEY = ("matvec q4_0 none plain", 896, 4864)
+KEY = ("matvec q4_0 none stored plain", 896, 4864)
 TABLE = {KEY: (8, 64)}
 
 
@@ -32,7 +33,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_measured_shape_is_taken_and_others_stay() -> None:
     limits = Limits(tuned=TABLE)
     assert limits.matvec_shape(896, 4864, kernel=KEY[0]) == (8, 64)
-    for rows, cols, kernel in [(896, 4864, "matvec q8_0 none plain"), (896, 4896, KEY[0]), (912, 4864, KEY[0])]:
+    for rows, cols, kernel in [(896, 4864, "matvec q8_0 none stored plain"), (896, 4896, KEY[0]), (912, 4864, KEY[0])]:
         assert limits.matvec_shape(rows, cols, kernel=kernel) == Limits().matvec_shape(rows, cols)
 
 
@@ -42,6 +43,7 @@ def test_every_shape_to_try_is_another_one_that_kernels_take(threads: int, rows:
     limits = Limits(threads=threads)
     default = limits.matvec_shape(rows, cols)
     shapes = [default, *limits.shapes_around(*default)]
+    assert [per for per, _ in limits.shapes_around(*default, least=16) if per < 16] == []
     assert len(set(shapes)) == len(shapes) <= 5
     for per, wide in shapes:
         assert per in (4, 8, 16, 32) and per <= wide <= threads and wide.bit_count() == 1
@@ -107,6 +109,12 @@ def test_what_was_kept_is_recalled_for_the_same_adapter_and_driver_only() -> Non
     assert recall(replace(INFO, driver="1.3"), Limits()) == {}
 
 
+def test_the_newest_rows_are_kept_of_more_than_are_read() -> None:
+    newest = {(KEY[0], rows, 32): (8, 64) for rows in range(tune.MOST_ROWS, 0, -1)}
+    keep(INFO, TABLE | newest)
+    assert [*recall(INFO, Limits())] == [*newest]
+
+
 @pytest.mark.parametrize("data", [b"", b"\xff", b"{", b"[" * 100_000, b"{}", b" " * (1 << 21)])
 def test_a_spoilt_file_is_left_aside_with_a_warning(cache: Path, data: bytes) -> None:
     cache.mkdir()
@@ -119,6 +127,13 @@ def test_a_cache_folder_that_cannot_be_written_is_told(cache: Path) -> None:
     cache.write_text("a file")
     with pytest.warns(TuningWarning, match="cannot be kept"):
         keep(INFO, TABLE)
+
+
+def test_a_file_that_cannot_be_put_in_place_leaves_nothing_behind(cache: Path) -> None:
+    (cache / file_name(INFO) / "a folder in its place").mkdir(parents=True)
+    with pytest.warns(TuningWarning, match="cannot be kept"):
+        keep(INFO, TABLE)
+    assert [path.name for path in cache.iterdir()] == [file_name(INFO)]
 
 
 @pytest.mark.parametrize(
@@ -143,3 +158,13 @@ def test_what_is_timed_are_layers_beyond_any_cache(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(tune, "ENOUGH_BYTES", 2 * layer + 1)
     program = tune._program(Limits(), checkpoint, Settings(256))
     assert sum(dispatch.label.startswith("matvec_glu") for dispatch in program.plans["decode"].dispatches) == 3
+
+
+def test_kernels_with_a_packed_result_are_tried_with_the_rows_they_must_have_only() -> None:
+    checkpoint = checkpoint_from_config(config("smollm2-135m"), "q4_1")
+    default, *others = tune._programs(Limits(int8=True), checkpoint, Settings(256))
+    packed = {key: shape for key, shape in shapes_of(default).items() if key[0].startswith("matvec_glu q4_1 packed")}
+    assert packed
+    for key, shape in packed.items():
+        tried = [shape, *Limits(int8=True).shapes_around(*shape, least=16)]
+        assert [*tune._tried(key, [default, *others])] == tried

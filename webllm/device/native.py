@@ -247,6 +247,8 @@ class NativeDevice:
                 result = loaded.linked[plans[-1]]["result"]
                 staging = None if result is None else self._copy_out(encoder, loaded, result)
                 number = self._calls.submit(encoder)
+            if staging is not None:
+                loaded.free[staging.size].remove(staging)
         except DeviceError as error:
             if named := self._too_large(dispatches, rows, length + steps - 1):
                 raise named from error
@@ -344,15 +346,15 @@ class NativeDevice:
         return buffer
 
     def _copy_out(self, encoder: Any, loaded: NativeLoaded, result: int) -> Any:
+        """Encode a copy for reading back; returns its buffer, which is among the free ones until that is submitted."""
         size = loaded.program.buffers[result].size
         free = loaded.free.setdefault(size, [])
         if not free:
             usage = self._api.BufferUsage.MAP_READ | self._api.BufferUsage.COPY_DST
             free.append(self._device.create_buffer(size=size, usage=usage))
             loaded.staging.append(free[-1])
-        staging = free.pop()
-        encoder.copy_buffer_to_buffer(loaded.buffers[result], 0, staging, 0, size)
-        return staging
+        encoder.copy_buffer_to_buffer(loaded.buffers[result], 0, free[-1], 0, size)
+        return free[-1]
 
     async def _wait(self, loaded: NativeLoaded, staging: Any, number: int) -> bytes:
         try:
@@ -360,11 +362,20 @@ class NativeDevice:
             self._check(loaded)
             if staging is None:
                 return b""
+            return self._read_back(loaded, staging, number)
+        finally:  # also when nobody waits any longer: what is copied into it next comes later in the queue
+            if staging in loaded.staging:
+                loaded.free[staging.size].append(staging)
+
+    def _read_back(self, loaded: NativeLoaded, staging: Any, number: int) -> bytes:
+        """What a step left in a buffer for reading back, which is given up where that fails: it may still be mapped."""
+        try:
             with self._errors("waiting for a step"):
                 return self._calls.read(staging, number)
-        finally:  # also when nobody waits any longer: what is copied into it next comes later in the queue
-            if staging is not None:
-                loaded.free.setdefault(staging.size, []).append(staging)
+        except BaseException:
+            loaded.staging.remove(staging)
+            staging.destroy()
+            raise
 
     @contextmanager
     def _errors(self, doing: str, sizes: Mapping[str, int] | None = None, kernel: str | None = None) -> Iterator[None]:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from webllm.device.faults import lost
+
 # One is enough, unless another thread's took the callback over and has not called it yet. A lost device calls none.
 _POLLS = 10_000
 
@@ -39,6 +41,7 @@ class Calls:
         self._numbered = hasattr(library.libf, "wgpuQueueSubmitForIndex")
         mapped = "void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)"
         self._raised: BaseException | None = None  # in a callback, from which C cannot hand it on: Ctrl-C, mostly
+        self._awaited: set[Any] = set()  # handles that callbacks are still to get, also where nobody waits any longer
         self._on_mapped = self._ffi.callback(mapped, onerror=self._keep)(self._note) if self._numbered else None
 
     def _keep(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
@@ -47,6 +50,7 @@ class Calls:
     def _note(self, status: int, message: Any, told: Any, _: Any) -> None:
         text = self._ffi.string(message.data, message.length).decode(errors="replace") if message.data else ""
         self._ffi.from_handle(told).append((status, text))
+        self._awaited.discard(told)
 
     def encode(self, encoder: Any, launches: Sequence[Launch], rows: int, length: int, stamps: Any = None) -> None:
         """One compute pass; sizes that are not numbers get their value here. stamps: its timestamps, if it has any."""
@@ -74,7 +78,11 @@ class Calls:
         return int(self._checked.wgpuQueueSubmitForIndex(self._queue._internal, 1, listed))
 
     def read(self, staging: Any, number: int) -> bytes:
-        """What a buffer for reading back holds once a submission is done, which this waits for."""
+        """What a buffer for reading back holds once a submission is done, which this waits for.
+
+        After an exception the buffer may be mapped, or about to be: it is of no further use. Raises `DeviceLost` where
+        the GPU does not answer.
+        """
         if not self._numbered:
             staging.map_sync("READ")
             data = bytes(staging.read_mapped())
@@ -90,6 +98,7 @@ class Calls:
     def _map(self, staging: Any, number: int) -> None:
         told: list[tuple[int, str]] = []
         handle = self._ffi.new_handle(told)
+        self._awaited.add(handle)
         mode = self._raw.WGPUCallbackMode_AllowProcessEvents
         how = {"mode": mode, "callback": self._on_mapped, "userdata1": handle}
         info = self._ffi.new("WGPUBufferMapCallbackInfo *", how)
@@ -102,7 +111,9 @@ class Calls:
                 raise error
             if told:
                 break
-        status, text = told[0] if told else (None, "its GPU does not answer")
+        if not told:
+            raise lost("it does not answer")
+        status, text = told[0]
         if status != self._raw.WGPUMapAsyncStatus_Success:
             raise RuntimeError(f"the buffer could not be mapped: {text}")
 

@@ -116,6 +116,11 @@ def remember(name: str, text: str) -> None:
     """See `Host.remember`. It is there as a whole or not at all."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=folder, encoding="utf-8", delete=False) as file:
-        file.write(text)
-    os.replace(file.name, folder / name)
+    number, path = tempfile.mkstemp(dir=folder)
+    try:
+        with open(number, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(path, folder / name)
+    except BaseException:
+        os.unlink(path)
+        raise
