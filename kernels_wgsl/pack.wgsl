@@ -2,7 +2,7 @@
 // binding 0 x read array<vec4<f32>> [rows][COLS / 4]
 // grid    COLS / 1024, rows
 // uses    half.packed
-// why     matmul_int8 wants packed rows, and attention has no 16 numbers of a row in one thread.
+// why     What reads packed rows and follows a kernel with no 16 numbers of a row in one thread: attention, in prefill.
 
 override COLS: u32;
 

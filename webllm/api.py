@@ -200,9 +200,9 @@ async def load(
     up to 4096). kv: "f16", "f32" or "int8" cache; int8 is half as large as f16 and approximate. exact: forbid what is
     approximate (activations of 8 bits or halves, an int8 cache). adapter: part of the GPU's name. power_preference:
     "high-performance" (default) or "low-power", where there are several GPUs. chat_template: Jinja text in place of the
-    file's. tune: True measures once which shapes of workgroups are fastest on this GPU for this model, in about a
-    second, and keeps it for later loads; None (default) uses what was kept, False nothing; `llm.stats()["tuning"]` of
-    another load here. on_progress: called with
+    file's. tune: True measures once which shapes of workgroups are fastest on this GPU for this model, in half
+    a second and what compiling takes, and keeps it for later loads; None (default) uses what was kept, False nothing; a
+    table is what `llm.stats()["tuning"]` gave elsewhere. on_progress: called with
     {"phase", "loaded", "total", "tensors", "seconds"}; first comes the phase "memory", whose total is what
     the model will take on the GPU, and "at_full_context" what it may grow to.
 

@@ -2,7 +2,7 @@
 // binding 0 weight_data   read array<vec4<u32>> [tiles of 16 rows][COLS / 32][16]
 // binding 1 weight_scales read array<u32>       [tiles of 16 rows][COLS / 32][8] pairs of rows' d in f16
 // uses    nibbles
-// why     The smallest: 4.5 bits a weight.
+// why     4.5 bits a weight, and no minimum to add.
 
 @group(0) @binding(0) var<storage, read> weight_data: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> weight_scales: array<u32>;
