@@ -102,6 +102,14 @@ class _Linker:
         return self._modules[code]
 
 
+def size_of(linked: int | list[Any]) -> Size:
+    """The size that a linked grid has in this place."""
+    if isinstance(linked, int):
+        return linked
+    kind, *numbers = linked
+    return Split(*numbers) if kind == "split" else Ceil(kind, *numbers)
+
+
 def _size(size: Size) -> int | list[Any]:
     if isinstance(size, Split):
         return ["split", size.tile, size.tiles, size.wanted, size.most, size.least]

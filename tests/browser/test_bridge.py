@@ -2,6 +2,8 @@
 
 import pytest
 
+from webllm.plan import Split
+
 pytestmark = pytest.mark.browser
 
 # Counts its workgroups.
@@ -74,6 +76,15 @@ def test_the_device_tells_what_it_is(page):
 def test_length_grows_by_one_a_step_and_grids_round_up(page):
     code = "async p => { const id = await load(p); return words(await bridge.submit(id, ['count'], 1, 7, 3)); }"
     assert page.evaluate(code, program([["length", 4], ["rows", 1], 1])) == [2 + 2 + 3]
+
+
+@pytest.mark.parametrize("least", [1, 2])
+def test_products_are_cut_as_python_cuts_them(page, least):
+    code = "async p => { const id = await load(p); return words(await bridge.submit(id, ['count'], p.rows, 1)); }"
+    for rows in (1, 64, 65, 500):
+        numbers = [64, 3, 24, 5, least]
+        counted = page.evaluate(code, program([["split", *numbers], 1, 1]) | {"rows": rows})
+        assert counted == [Split(*numbers)(rows, 1)]
 
 
 def test_a_step_is_timed_by_the_gpu_as_a_whole_and_by_dispatch(page):

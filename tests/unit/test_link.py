@@ -10,8 +10,8 @@ import pytest
 
 from webllm import kernels
 from webllm.limits import Limits
-from webllm.link import Linked, link
-from webllm.plan import Buffer, Ceil, Dispatch, Plan, Program, Upload
+from webllm.link import Linked, link, size_of
+from webllm.plan import Buffer, Ceil, Dispatch, Plan, Program, Size, Split, Upload
 from webllm.program import Settings, build
 from webllm.synthetic import QUANTS, checkpoint_from_config
 
@@ -52,6 +52,14 @@ def test_bindings_get_the_numbers_of_the_kernels_header() -> None:
 def test_a_grid_of_the_step_becomes_a_name_and_a_divisor() -> None:
     (dispatch,) = linked(norm()).plans["step"]["dispatches"]
     assert dispatch["grid"] == [1, ["rows", 4], 1]
+
+
+@pytest.mark.parametrize("size", [3, Ceil("rows", 4), Ceil("length", 128), Split(64, 3, 24, 5, 2)])
+def test_a_size_comes_out_of_a_linked_grid_as_it_went_in(size: Size) -> None:
+    buffers = (("y", 2), ("x", 0), ("weight", 1))
+    one = Dispatch("rms_norm", buffers, (size, 1, 1), (), (("reduce", "plain"), ("half", "f32")))
+    (dispatch,) = linked(one).plans["step"]["dispatches"]
+    assert size_of(json.loads(json.dumps(dispatch["grid"]))[0]) == size
 
 
 def test_equal_dispatches_share_a_pipeline() -> None:

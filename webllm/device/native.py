@@ -21,7 +21,7 @@ from webllm.device.fit import check_fit
 from webllm.device.native_calls import Calls, Launch, grid_of
 from webllm.device.stamps import Stamps
 from webllm.errors import Closed, DeviceError, DeviceLost
-from webllm.link import ENABLES, link
+from webllm.link import ENABLES, link, size_of
 from webllm.plan import Program
 
 # The limits that matter here, with what every WebGPU device has.
@@ -175,9 +175,9 @@ class NativeDevice:
         sizes = {loaded.program.buffers[b].name: loaded.buffers[b].size for _, b in dispatch["buffers"]}
         with self._errors("binding its buffers", sizes, pipeline.label):
             group = self._device.create_bind_group(layout=pipeline.get_bind_group_layout(0), entries=entries)
-        grid = dispatch["grid"]
-        if all(isinstance(size, int) for size in grid):
-            grid = tuple(grid)
+        sizes_each_way = [size_of(size) for size in dispatch["grid"]]
+        same = all(isinstance(size, int) for size in sizes_each_way)
+        grid = tuple(sizes_each_way) if same else sizes_each_way
         return Launch(pipeline, group, (pipeline._internal, group._internal), grid, pipeline.label)
 
     async def _stream(
@@ -275,9 +275,9 @@ class NativeDevice:
 
     def _too_large(self, dispatches: list[Launch], rows: int, length: int) -> DeviceError | None:
         """The error that names the kernel whose grid is over the limit. Looked for only once a step has failed."""
-        most, values = self.limits["maxComputeWorkgroupsPerDimension"], {"rows": rows, "length": length}
+        most = self.limits["maxComputeWorkgroupsPerDimension"]
         for launch in dispatches:
-            grid = grid_of(launch.grid, values)
+            grid = grid_of(launch.grid, rows, length)
             if max(grid) > most:
                 return DeviceError(
                     f"kernel {launch.label!r} wants a grid of {grid} workgroups for {rows} rows and a length of "

@@ -7,10 +7,11 @@ a step wants to wait for itself alone (docs/log.md).
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from webllm.device.faults import lost
+from webllm.plan import Size
 
 # One is enough, unless another thread's took the callback over and has not called it yet. A lost device calls none.
 _POLLS = 10_000
@@ -22,7 +23,7 @@ class Launch(NamedTuple):
     pipeline: Any
     group: Any
     handles: tuple[Any, Any]
-    grid: Sequence[Any]  # a tuple of numbers where it is the same in every step
+    grid: Sequence[Size]  # a tuple of numbers where it is the same in every step
     label: str
 
 
@@ -54,14 +55,13 @@ class Calls:
 
     def encode(self, encoder: Any, launches: Sequence[Launch], rows: int, length: int, stamps: Any = None) -> None:
         """One compute pass; sizes that are not numbers get their value here. stamps: its timestamps, if it has any."""
-        values = {"rows": rows, "length": length}
         compute = encoder.begin_compute_pass(timestamp_writes=stamps)
         handle, null = compute._internal, self._ffi.NULL
         set_pipeline = self._raw.wgpuComputePassEncoderSetPipeline
         set_bind_group = self._raw.wgpuComputePassEncoderSetBindGroup
         dispatch_workgroups = self._raw.wgpuComputePassEncoderDispatchWorkgroups
         for _, _, (pipeline, group), grid, _ in launches:
-            x, y, z = grid if type(grid) is tuple else grid_of(grid, values)
+            x, y, z = grid if type(grid) is tuple else grid_of(grid, rows, length)
             if x and y and z:
                 set_pipeline(handle, pipeline)
                 set_bind_group(handle, 0, group, 0, null)
@@ -118,15 +118,6 @@ class Calls:
             raise RuntimeError(f"the buffer could not be mapped: {text}")
 
 
-def grid_of(sizes: Sequence[Any], values: Mapping[str, int]) -> list[int]:
+def grid_of(sizes: Sequence[Size], rows: int, length: int) -> list[int]:
     """The workgroups each way of a step with these numbers of rows and positions."""
-    return [size if isinstance(size, int) else _extent(size, values) for size in sizes]
-
-
-def _extent(size: Sequence[Any], values: Mapping[str, int]) -> int:
-    """A size that is not a number: see `webllm.plan.Ceil` and `Split`."""
-    if size[0] != "split":
-        return -(-values[size[0]] // int(size[1]))
-    _, tile, tiles, wanted, most, least = size
-    parts: int = max(1, min(most, wanted // (tiles * -(-values["rows"] // tile))))
-    return parts if parts >= least else 0
+    return [size if isinstance(size, int) else size(rows, length) for size in sizes]
