@@ -92,19 +92,23 @@ fn load_units(at: Place, page: u32, block: u32) {
   }
 }
 
-// Four numbers of four queries and four keys. Written out: a compiler that guards its loops does not unroll them.
-fn four_scores(q: u32, k: u32) -> mat4x4<f32> {
-  return outer(q_block[q], kv_block[k]) + outer(q_block[q + 8u], kv_block[k + 8u])
-    + outer(q_block[q + 16u], kv_block[k + 16u]) + outer(q_block[q + 24u], kv_block[k + 24u]);
+// Four numbers of four queries and four keys, added to `sum` one after another, so that each product and its sum are one
+// instruction. Written out: a compiler that guards its loops does not unroll them.
+fn four_scores(sum: mat4x4<f32>, q: u32, k: u32) -> mat4x4<f32> {
+  let a = sum + outer(q_block[q], kv_block[k]);
+  let b = a + outer(q_block[q + 8u], kv_block[k + 8u]);
+  let c = b + outer(q_block[q + 16u], kv_block[k + 16u]);
+  return c + outer(q_block[q + 24u], kv_block[k + 24u]);
 }
 
-// Four keys: weights of four rows times one quad of values.
-fn four_values(w: u32, v: u32) -> mat4x4<f32> {
-  return outer(weights[w], kv_block[v]) + outer(weights[w + 8u], kv_block[v + 8u])
-    + outer(weights[w + 16u], kv_block[v + 16u]) + outer(weights[w + 24u], kv_block[v + 24u]);
+// Four keys: weights of four rows times one quad of values, likewise.
+fn four_values(sum: mat4x4<f32>, w: u32, v: u32) -> mat4x4<f32> {
+  let a = sum + outer(weights[w], kv_block[v]);
+  let b = a + outer(weights[w + 8u], kv_block[v + 8u]);
+  let c = b + outer(weights[w + 16u], kv_block[v + 16u]);
+  return c + outer(weights[w + 24u], kv_block[v + 24u]);
 }
 
-// Scores of this thread's four rows (columns of the matrix) and four keys. Holds barriers.
 fn score_page(at: Place, page: u32) -> mat4x4<f32> {
   var score = mat4x4<f32>();
   for (var block = 0u; block < HEAD_DIM; block += 32u) {
@@ -112,7 +116,7 @@ fn score_page(at: Place, page: u32) -> mat4x4<f32> {
     load_units(at, page, block);
     workgroupBarrier();
     for (var d = 0u; d < 256u; d += 32u) {
-      score += four_scores(d + at.four, d + at.lane);
+      score = four_scores(score, d + at.four, d + at.lane);
     }
   }
   return score;
@@ -172,7 +176,7 @@ fn add_values(at: Place, page: u32, block: u32, total: mat4x4<f32>, keep: vec4<f
   workgroupBarrier();
   var sum = mat4x4<f32>(total[0] * keep.x, total[1] * keep.y, total[2] * keep.z, total[3] * keep.w);
   for (var key = 0u; key < 256u; key += 32u) {
-    sum += four_values(key + at.four, key + at.lane);
+    sum = four_values(sum, key + at.four, key + at.lane);
   }
   return sum;
 }
