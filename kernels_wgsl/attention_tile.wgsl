@@ -181,14 +181,20 @@ fn add_values(at: Place, page: u32, block: u32, total: mat4x4<f32>, keep: vec4<f
   return sum;
 }
 
+fn put_quad(at: Place, i: u32, quad: u32, v: vec4<f32>) {
+  let row = 4u * at.four + i;
+  if (row < at.rows && quad < HEAD_DIM / 4u) {
+    y[((at.first_row + row) * HEADS + at.head) * (HEAD_DIM / 4u) + quad] = v;
+  }
+}
+
+// Written out: what is indexed by a variable, which must be checked, is kept in memory and not in registers.
 fn write(at: Place, block: u32, total: mat4x4<f32>, sum: vec4<f32>) {
   let quad = block * 8u + at.lane;
-  if (quad >= HEAD_DIM / 4u) {
-    return;
-  }
-  for (var i = 0u; i < 4u && 4u * at.four + i < at.rows; i++) {
-    y[((at.first_row + 4u * at.four + i) * HEADS + at.head) * (HEAD_DIM / 4u) + quad] = total[i] / sum[i];
-  }
+  put_quad(at, 0u, quad, total[0] / sum.x);
+  put_quad(at, 1u, quad, total[1] / sum.y);
+  put_quad(at, 2u, quad, total[2] / sum.z);
+  put_quad(at, 3u, quad, total[3] / sum.w);
 }
 
 @compute @workgroup_size(64)

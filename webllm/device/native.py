@@ -34,7 +34,7 @@ _DEFAULT_LIMITS = {
     "max-storage-buffers-per-shader-stage": 8,
 }
 # naga says `subgroup`, and knows the built-in functions without the directive that Tint wants.
-_WANTED_FEATURES = ("timestamp-query", "shader-f16", "subgroups", "subgroup")
+_WANTED_FEATURES = ("timestamp-query", "shader-f16", "subgroups", "subgroup", "chromium-experimental-subgroup-matrix")
 _COMPILERS = 4  # threads
 _UNFREED = 64 << 20  # bytes that growing may leave to be freed later
 
