@@ -147,7 +147,7 @@ class NativeDevice:
             number, label = pipeline["module"], pipeline["label"]
             if number not in compiled:
                 with shader_errors(label, modules[number], self.info.name):
-                    compiled[number] = self._device.create_shader_module(code=modules[number], label=label)
+                    compiled[number] = self._calls.compile(modules[number], label)
 
         def make(pipeline: dict[str, Any]) -> Any:
             with shader_errors(pipeline["label"], modules[pipeline["module"]], self.info.name):
