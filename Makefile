@@ -64,7 +64,7 @@ format: setup ## let ruff rewrite what it can
 	@$(BIN)/ruff check --quiet --fix . || true
 	@$(BIN)/ruff format .
 
-page: $(PAGE)/.bundled ## the page's JavaScript, bundled into build/page/
+page: $(PAGE).ready ## the page's JavaScript, bundled into build/page/
 
 wheel: $(WHEELS)/.webllm ## the library's wheel, into build/wheels/
 
@@ -107,13 +107,13 @@ $(NPM_READY): | system
 	@npm ci --loglevel=error >/dev/null
 	@touch $@
 
-$(PAGE)/.bundled: $(NPM_READY) package.json $(shell find browser_shell -type f)
+$(PAGE).ready: $(NPM_READY) bundle.mjs $(shell find browser_shell -type f)
 	$(call say,the page in $(PAGE))
 	@rm -rf $(PAGE) && npm run --silent build
 	@touch $@
 
 # hatchling is in the environment, so building needs no network.
-$(WHEELS)/.webllm: $(VENV_READY) pyproject.toml README.md LICENSE $(PAGE)/.bundled $(shell find webllm kernels_wgsl -type f -not -path '*/__pycache__/*')
+$(WHEELS)/.webllm: $(VENV_READY) pyproject.toml README.md LICENSE $(PAGE).ready $(shell find webllm kernels_wgsl -type f -not -path '*/__pycache__/*')
 	$(call say,webllm's wheel in $(WHEELS))
 	@mkdir -p $(WHEELS) && rm -f $(WHEELS)/webllm-*.whl
 	@$(BIN)/python -m build --wheel --no-isolation --outdir $(WHEELS) . >build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }

@@ -5,7 +5,7 @@ import { $, announce, copyText, show } from "./dom.js";
 import { onFile } from "./files.js";
 import { addMessage, keepMessages } from "./messages.js";
 import { fillSettings, requestOptions, systemMessages } from "./settings.js";
-import { listModels, load } from "./webllm.js";
+import { keepOffline, listModels, load } from "./webllm.js";
 
 const MB = 1e6;
 const NEAR_END = 80; // pixels from the end of the conversation that still count as reading along
@@ -338,4 +338,5 @@ $("copy-chat").addEventListener("click", ({ currentTarget }) => copyText(current
 $("examples").addEventListener("click", ({ target }) => target.matches("button") && ask(target.textContent));
 onFile(openFile);
 
+keepOffline().catch(() => {}); // the page works without, as long as there is a network
 start();

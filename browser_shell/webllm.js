@@ -31,12 +31,12 @@ const failure = (name, message, details = {}) => Object.assign(new Error(message
  */
 export async function load(model, { onProgress, signal, powerPreference, ...options } = {}) {
   if (powerPreference) options.power_preference = powerPreference;
-  const location = await locate(model);
   signal?.throwIfAborted();
-  const worker = new WorkerClient();
+  const worker = new WorkerClient(); // first, as it starts Python
   const abort = () => worker.terminate(signal.reason);
   signal?.addEventListener("abort", abort);
   try {
+    const location = await locate(model);
     return new Model(worker, await worker.call("load", { model: location, options }, onProgress));
   } catch (error) {
     worker.terminate();
@@ -85,6 +85,17 @@ export async function listModels() {
   const response = await fetch(url).catch(() => null);
   if (response?.ok) return (await response.json()).models;
   throw failure("FetchError", `${url}: a part of this page is missing on the server: upload the whole site`);
+}
+
+/**
+ * Keep this folder's page, Python and wheels, but no model, for when there is no network: sw.js caches them. For pages in this
+ * folder.
+ *
+ * @returns {Promise<ServiceWorkerRegistration | null>}  null where there are no service workers
+ */
+export async function keepOffline() {
+  const url = new URL("sw.js", import.meta.url);
+  return (await navigator.serviceWorker?.register(url, { updateViaCache: "none" })) ?? null;
 }
 
 /** A loaded model. */
@@ -211,4 +222,4 @@ async function locate(model) {
   throw failure("ModelNotFound", `no model "${model}" here; there are: ${known}. Or give the URL of a .gguf file`);
 }
 
-window.webllm = { load, bench, doctor };
+window.webllm = { load, bench, doctor, keepOffline };

@@ -3,27 +3,24 @@
  *
  * Messages from the page: {id, method, args}. Answers: any number of {id, event}, then {id, value} or
  * {id, error: {name, message, details}}. Methods: load {model, options}, reload, generate, chat, interrupt, cancel, bench,
- * doctor, stats, close; all but load go to webllm/browser_api.py as they are. load, bench and doctor start Python.
+ * doctor, stats, close; all but load go to webllm/browser_api.py as they are.
  */
 
 import { Tokenizer } from "@huggingface/tokenizers";
-import { loadPyodide } from "pyodide";
 
 import { openDevice } from "./bridge.js";
+import { startPython } from "./python.js";
 import { adoptFile, openSource, prefetch } from "./sources.js";
 
 const failure = (name, message, details = {}) => Object.assign(new Error(message), { name, details });
 
-const PYODIDE_PARTS = ["pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip"];
-
 let device = null; // promise of the bridge, until Python takes it
-let python = null; // promise of webllm.browser_api
-const startup = {}; // seconds that parts of starting Python took
+const python = startPython(); // before anyone calls, as it takes longest
+python.catch(() => {}); // told to whoever calls
 
 self.onmessage = async ({ data: { id, method, args } }) => {
   const onEvent = (json) => postMessage({ id, event: JSON.parse(json) });
   try {
-    if (method === "bench" || method === "doctor") python ??= startPython();
     const run = method === "load" ? load : call;
     postMessage({ id, value: await run({ id, method, args }, onEvent) });
   } catch ({ name, message, details }) {
@@ -31,14 +28,13 @@ self.onmessage = async ({ data: { id, method, args } }) => {
   }
 };
 
-/** Start everything that takes time at once: the adapter, the model's bytes, Python. */
+/** Start all else that takes time at once: the adapter and the model's bytes. */
 async function load({ id, method, args: { model, options } }, onEvent) {
   const started = performance.now();
   const seconds = () => (performance.now() - started) / 1000;
   const location = begin(model);
   device = openDevice({ adapter: options.adapter, powerPreference: options.power_preference });
-  python ??= startPython();
-  await Promise.all([device, python]); // no adapter is told before Python is up
+  const [, { seconds: startup }] = await Promise.all([device, python]); // no adapter is told before Python is up
   const python_s = seconds();
   const info = await call({ id, method, args: { model: location, options } }, onEvent);
   return { ...info, startup: { ...startup, python_s, total_s: seconds() } };
@@ -53,49 +49,10 @@ function begin(model) {
 
 /** Run a function of webllm/browser_api.py; JSON both ways. */
 async function call({ id, method, args }, onEvent) {
-  const api = await python;
-  if (!api) throw failure("Closed", `${method}: no model is loaded`);
+  const { api } = await python;
   const { value, error } = JSON.parse(await api.call(id, method, JSON.stringify(args ?? {}), onEvent));
   if (error) throw failure(error.type, error.message, error.details);
   return value;
-}
-
-async function startPython() {
-  const started = performance.now();
-  const [pyodide, wheels] = await Promise.all([bootPyodide(), fetchWheels(), ...checkPyodide()]);
-  const booted = performance.now();
-  for (const wheel of wheels) pyodide.unpackArchive(wheel, "wheel");
-  const api = pyodide.pyimport("webllm.browser_api");
-  startup.pyodide_s = (booted - started) / 1000;
-  startup.import_s = (performance.now() - booted) / 1000;
-  return api;
-}
-
-async function bootPyodide() {
-  const indexURL = new URL("./pyodide/", import.meta.url).href;
-  try {
-    return await loadPyodide({ indexURL });
-  } catch (error) {
-    throw failure("FetchError", `Python did not start from ${indexURL} (${error.message}): build the site anew`);
-  }
-}
-
-/** Pyodide waits for ever for a part that is missing. */
-function checkPyodide() {
-  return PYODIDE_PARTS.map((name) => fetchPart(`pyodide/${name}`, { method: "HEAD" }));
-}
-
-async function fetchWheels() {
-  const { wheels } = await (await fetchPart("site.json")).json();
-  return Promise.all(wheels.map(async (name) => (await fetchPart(`wheels/${name}`)).arrayBuffer()));
-}
-
-async function fetchPart(path, options = {}) {
-  const url = new URL(path, import.meta.url).href;
-  const response = await fetch(url, options).catch(() => null);
-  if (response?.ok) return response;
-  const what = response ? `HTTP ${response.status}` : "no answer";
-  throw failure("FetchError", `${url}: a part of this page is missing on the server (${what}): upload the whole site`);
 }
 
 /** What webllm/device/browser.py and webllm/host/browser.py find as `js.webllmHost`. */

@@ -3,26 +3,37 @@
     OUT/                 the page: browser_shell/, bundled
     OUT/pyodide/         Pyodide's core
     OUT/wheels/          webllm and the two wheels it needs in the page
+    OUT/python.snapshot.gz   Python's memory after `import webllm`: see webllm/snapshot.py
     OUT/models/          the model, if one was given
+    OUT/sw.js            the service worker, with the hash of site.json in front
     OUT/site.json        {"wheels": [file names, in the order to install],
-                          "models": {short name: {"url", "bytes"}}, "pyodide": version}
+                          "models": {short name: {"url", "bytes"}}, "pyodide": version,
+                          "files": {path: "sha256-..."}}
 
-Nothing is fetched here, and the page loads nothing from elsewhere. What the page does with it all is its own matter.
+`files` is all that a visitor may load but the models, with the hashes as browsers take them for `integrity`: the page
+compares Pyodide and the wheels, the service worker everything. Nothing is fetched here, and the page loads nothing from
+elsewhere. What the page does with it all is its own matter.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
 import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from webllm.errors import FetchError, RequestError
+from webllm.snapshot import write_snapshot
 
-PYODIDE_FILES = ("pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
+PYODIDE_FILES = ("pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip")
 MANIFEST = "site.json"
+SNAPSHOT = "python.snapshot.gz"
+SERVICE_WORKER = "sw.js"
 WHEELS = ("markupsafe", "jinja2", "webllm")  # each after what it imports
 
 _PACKAGE = Path(__file__).parent
@@ -67,16 +78,17 @@ def build_site(out: Path, *, model: Path | None, parts: Parts) -> Path:
     if model is not None:
         _need(model, "webllm pull MODEL")
     _refuse_other_folder(out)
-    manifest = {"wheels": [wheel.name for wheel in wheels], "models": _models(model), "pyodide": version}
+    manifest = {"wheels": [wheel.name for wheel in wheels], "models": _models(model), "pyodide": version, "files": {}}
     out.mkdir(parents=True, exist_ok=True)
-    # First, so that a site whose building was broken off can be built again.
-    (out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    _write_manifest(out, manifest)  # first, so that a site whose building was broken off can be built again
+    files |= {f"wheels/{wheel.name}": wheel for wheel in wheels}
     for name, source in files.items():
         _copy(source, out / name)
-    for wheel in wheels:
-        _copy(wheel, out / "wheels" / wheel.name)
+    write_snapshot(parts.pyodide, wheels, out / SNAPSHOT)
     if model is not None:
         _link(model.resolve(), out / "models" / model.name)
+    _write_manifest(out, manifest | {"files": _hashes(out, [*files, SNAPSHOT])})
+    _copy(parts.page / SERVICE_WORKER, out / SERVICE_WORKER, before=f'const VERSION="{_integrity(out / MANIFEST)}";')
     return out
 
 
@@ -94,6 +106,15 @@ def _files(parts: Parts) -> dict[str, Path]:
     page = {path.relative_to(parts.page).as_posix(): path for path in sorted(parts.page.rglob("*")) if path.is_file()}
     pyodide = {f"pyodide/{name}": _need(parts.pyodide / name, "npm ci") for name in PYODIDE_FILES}
     return page | pyodide
+
+
+def _hashes(out: Path, names: Iterable[str]) -> dict[str, str]:
+    """What visitors load, with the hashes; source maps and the service worker itself are none of that."""
+    return {name: _integrity(out / name) for name in names if name != SERVICE_WORKER and not name.endswith(".map")}
+
+
+def _integrity(path: Path) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(path.read_bytes()).digest()).decode()}"
 
 
 def _wheel(folder: Path, name: str) -> Path:
@@ -124,7 +145,7 @@ def _is_site(folder: Path) -> bool:
         manifest = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
         return False
-    return isinstance(manifest, dict) and manifest.keys() == {"wheels", "models", "pyodide"}
+    return isinstance(manifest, dict) and manifest.keys() >= {"wheels", "models", "pyodide"}
 
 
 def _models(model: Path | None) -> dict[str, dict[str, str | int]]:
@@ -134,9 +155,16 @@ def _models(model: Path | None) -> dict[str, dict[str, str | int]]:
     return {short_name(model): {"url": f"models/{model.name}", "bytes": model.stat().st_size}}
 
 
-def _copy(source: Path, target: Path) -> None:
+def _write_manifest(out: Path, manifest: Mapping[str, object]) -> None:
+    (out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _copy(source: Path, target: Path, *, before: str = "") -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    if before:
+        target.write_text(before + source.read_text(encoding="utf-8"), encoding="utf-8")
+    else:
+        shutil.copyfile(source, target)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -53,8 +53,8 @@ def golden() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory, smollm2_file) -> Path:
-    """The site as it is published: out of a wheel built now; in modules/ what is bundled, for tests of one."""
+def parts(tmp_path_factory) -> Parts:
+    """What a site is made of: page, kernels and Python out of a wheel built now."""
     subprocess.run(["npm", "run", "--silent", "build"], cwd=ROOT, check=True)
     wheels = tmp_path_factory.mktemp("wheels")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(ROOT)]
@@ -64,7 +64,12 @@ def site(tmp_path_factory, smollm2_file) -> Path:
     parts = Parts.find(ROOT)
     for wheel in (path for path in parts.wheels.glob("*.whl") if not path.name.startswith("webllm-")):
         shutil.copy(wheel, wheels)
-    parts = replace(parts, page=unpacked / "webllm" / "_browser_shell", wheels=wheels)
+    return replace(parts, page=unpacked / "webllm" / "_browser_shell", wheels=wheels)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory, smollm2_file, parts) -> Path:
+    """The site as it is published; and in modules/ what is bundled, for tests of one module."""
     out = build_site(tmp_path_factory.mktemp("site"), model=smollm2_file, parts=parts)
     shutil.copytree(ROOT / "browser_shell", out / "modules")
     shutil.copy(parts.pyodide / "pyodide.mjs", out / "modules")
@@ -112,6 +117,12 @@ def open_page(page, strict_url) -> Iterator[Callable[..., Page]]:
 
     yield open_page
     assert wrong == []
+
+
+@pytest.fixture(scope="session")
+def browser_context_args(browser_context_args) -> dict[str, Any]:
+    """No page fetches its parts again for a service worker; test_hosting.py has contexts of its own."""
+    return {**browser_context_args, "service_workers": "block"}
 
 
 @pytest.fixture(scope="session")

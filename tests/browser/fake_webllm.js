@@ -27,6 +27,8 @@ export async function listModels() {
   return { tiny: { url: "models/tiny.gguf", bytes: 98_000_000 } };
 }
 
+export async function keepOffline() {}
+
 export async function load(model, { onProgress, signal }) {
   window.loads.push(model.name ?? model);
   onProgress({ phase: "weights", loaded: 49_000_000, total: 98_000_000, tensors: 10, seconds: 2 });

@@ -33,7 +33,17 @@ def test_a_missing_wheel_is_named(page, server, own_site):
     wheel = next((own_site / "wheels").glob("webllm-*.whl"))
     wheel.unlink()
     text = error_of_page(page, server)
-    assert wheel.name in text and "HTTP 404" in text and "upload the whole site" in text
+    assert wheel.name in text and "is missing on the server" in text and "upload the whole site" in text
+
+
+@pytest.mark.parametrize("part", ["pyodide/python_stdlib.zip", "python.snapshot.gz"])
+def test_a_part_of_another_version_is_named_and_not_used(page, server, own_site, part):
+    content = bytearray((own_site / part).read_bytes())
+    content[-1] ^= 1
+    (own_site / part).unlink()  # a link
+    (own_site / part).write_bytes(content)
+    text = error_of_page(page, server)
+    assert part in text and "is not what site.json says" in text
 
 
 @pytest.mark.parametrize("part", ["pyodide/pyodide.asm.wasm", "worker.js", "site.json"])

@@ -44,7 +44,7 @@ def test_the_wheel_is_pure_and_runs_on_every_platform(wheel):
 
 @pytest.mark.parametrize(("folder", "inside"), [("kernels_wgsl", "_kernels_wgsl"), ("build/page", "_browser_shell")])
 def test_the_wheel_carries_every_file_of_a_folder_that_lies_beside_the_package(wheel, folder, inside):
-    wanted = {f"webllm/{inside}/{name}" for name in files_of(ROOT / folder) if not name.startswith(".")}
+    wanted = {f"webllm/{inside}/{name}" for name in files_of(ROOT / folder)}
     assert wanted and wanted <= set(wheel.namelist())
 
 

@@ -1,6 +1,8 @@
 """The static folder that is published, and the server that the demo and the tests read it through."""
 
+import base64
 import gc
+import hashlib
 import json
 import socket
 import urllib.error
@@ -22,12 +24,15 @@ def put(path: Path, content: bytes = b"x") -> Path:
 
 
 @pytest.fixture
-def parts(tmp_path):
-    """A made-up checkout, complete: each part is there, none is real."""
+def parts(tmp_path, monkeypatch):
+    """A made-up checkout, complete: each part is there, none is real. So no Python starts from it."""
+    monkeypatch.setattr("webllm.site.write_snapshot", lambda pyodide, wheels, out: put(out))
     root = tmp_path / "checkout"
     found = Parts.find(root)
     put(found.page / "index.html", b"<!doctype html>")
     put(found.page / "worker.js")
+    put(found.page / "worker.js.map")
+    put(found.page / "sw.js", b"// caches")
     put(found.page / "img" / "icon.svg")
     for name in PYODIDE_FILES:
         put(found.pyodide / name)
@@ -40,6 +45,11 @@ def parts(tmp_path):
 @pytest.fixture
 def model(tmp_path):
     return put(tmp_path / "cache" / "SmolLM2-135M-Instruct.Q4_1.gguf", b"GGUF" + bytes(96))
+
+
+def sha256(path):
+    """As `openssl dgst -sha256 -binary FILE | base64` gives it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(path.read_bytes()).digest()).decode()
 
 
 def get(url, **headers):
@@ -57,6 +67,7 @@ def status_of(url, **headers):
 def test_the_manifest_names_what_the_page_has_to_install_and_load(parts, model, tmp_path):
     site = build_site(tmp_path / "site", model=model, parts=parts)
     manifest = json.loads((site / "site.json").read_text())
+    assert manifest.pop("files")
     assert manifest == {
         "wheels": [  # each after what it imports
             "markupsafe-3.0.3-py3-none-any.whl",
@@ -75,6 +86,23 @@ def test_everything_the_manifest_names_is_in_the_folder(parts, model, tmp_path):
     assert all((site / entry["url"]).is_file() for entry in manifest["models"].values())
     assert (site / "index.html").is_file() and (site / "img" / "icon.svg").is_file()
     assert all((site / "pyodide" / name).is_file() for name in PYODIDE_FILES)
+
+
+def test_all_that_visitors_load_but_models_is_listed_with_its_hash(parts, model, tmp_path):
+    site = build_site(tmp_path / "site", model=model, parts=parts)
+    files = json.loads((site / "site.json").read_text())["files"]
+    there = {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
+    assert there - files.keys() == {"site.json", "sw.js", "worker.js.map", f"models/{model.name}"}
+    for name, integrity in files.items():
+        assert integrity == sha256(site / name)
+
+
+def test_a_site_with_anything_new_has_a_new_service_worker(parts, tmp_path):
+    site = build_site(tmp_path / "site", model=None, parts=parts)
+    before = (site / "sw.js").read_text()
+    assert before == f'const VERSION="{sha256(site / "site.json")}";// caches'
+    put(parts.page / "worker.js", b"newer")
+    assert (build_site(site, model=None, parts=parts) / "sw.js").read_text() != before
 
 
 def test_a_site_without_a_model_is_complete(parts, tmp_path):
