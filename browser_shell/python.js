@@ -15,29 +15,33 @@ const SNAPSHOT = "python.snapshot.gz";
 const LOCK = { info, packages: {} }; // there are none but the wheels
 
 /**
- * @returns {Promise<{api: object, seconds: {pyodide_s: number, import_s: number}}>}  api: the module webllm.browser_api
+ * @returns {Promise<{api: object, seconds: {fetch_s: number, pyodide_s: number, import_s: number}}>}  api: the module
+ *   webllm.browser_api; from the start, until all parts are there; until Python runs; and what webllm then took
  * @throws FetchError  names the part that is missing or is not what site.json says
  */
 export async function startPython() {
   const started = performance.now();
-  const { wheels, files } = await (await fetchPart("site.json")).json();
-  const part = (path) => fetchPart(path, files[path]);
-  const handed = new Map([WASM, LIBRARY].map((path) => [here(path), part(path)]));
-  const archives = wheels.map(async (name) => (await part(`wheels/${name}`)).arrayBuffer());
-  const pyodide = await boot(handed, part(SNAPSHOT).then(unzip), archives);
-  const booted = performance.now();
-  for (const archive of archives) pyodide.unpackArchive(await archive, "wheel");
+  const seconds = (since = started) => (performance.now() - since) / 1000;
+  const { files } = await (await fetchPart("site.json")).json();
+  const parts = new Map([WASM, LIBRARY, SNAPSHOT].map((path) => [here(path), fetchPart(path, files[path])]));
+  const fetched = Promise.all(parts.values()).then(() => seconds());
+  const snapshot = parts.get(here(SNAPSHOT)).then(readSnapshot);
+  const pyodide = await boot(parts, snapshot);
+  const pyodide_s = seconds();
+  for (const [path, bytes] of (await snapshot).files) writeFile(pyodide.FS, path, bytes);
+  pyodide.runPython("import random; random.seed()"); // or every visitor had the same random numbers
   const api = pyodide.pyimport("webllm.browser_api");
-  return { api, seconds: { pyodide_s: (booted - started) / 1000, import_s: (performance.now() - booted) / 1000 } };
+  return { api, seconds: { fetch_s: await fetched, pyodide_s, import_s: seconds() - pyodide_s } };
 }
 
 /** Pyodide waits for ever for a part that does not come, so all are waited for here too. */
-async function boot(handed, snapshot, archives) {
+async function boot(parts, snapshot) {
   const { fetch } = self;
-  self.fetch = (url, options) => handed.get(String(url)) ?? fetch(url, options); // Pyodide's own, while it starts
-  const options = { indexURL: here("pyodide/"), lockFileContents: LOCK, _loadSnapshot: snapshot };
+  self.fetch = (url, options) => parts.get(String(url)) ?? fetch(url, options); // Pyodide's own, while it starts
+  const memory = snapshot.then(({ memory }) => memory);
+  const options = { indexURL: here("pyodide/"), lockFileContents: LOCK, _loadSnapshot: memory };
   try {
-    const [pyodide] = await Promise.all([loadPyodide(options), ...handed.values(), snapshot, ...archives]);
+    const [pyodide] = await Promise.all([loadPyodide(options), ...parts.values(), snapshot]);
     return pyodide;
   } catch (error) {
     if (error.name === "FetchError") throw error;
@@ -47,8 +51,18 @@ async function boot(handed, snapshot, archives) {
   }
 }
 
-async function unzip(response) {
-  return new Response(response.body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+/** What webllm/snapshot.mjs wrote: {memory: Uint8Array, files: [[path, Uint8Array], ...]}. */
+async function readSnapshot({ body }) {
+  const bytes = await new Response(body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+  let at = 4;
+  const take = (length) => new Uint8Array(bytes, (at += length) - length, length);
+  const { memory, files } = JSON.parse(new TextDecoder().decode(take(new DataView(bytes).getUint32(0, true))));
+  return { memory: take(memory), files: files.map(([path, length]) => [path, take(length)]) };
+}
+
+function writeFile(FS, path, bytes) {
+  FS.mkdirTree(path.slice(0, path.lastIndexOf("/")));
+  FS.writeFile(path, bytes);
 }
 
 async function fetchPart(path, integrity = "") {

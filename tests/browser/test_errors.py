@@ -29,13 +29,6 @@ def load(page, server, model, options=None):
     return page.evaluate(LOAD, [model, options or {}])
 
 
-def test_a_missing_wheel_is_named(page, server, own_site):
-    wheel = next((own_site / "wheels").glob("webllm-*.whl"))
-    wheel.unlink()
-    text = error_of_page(page, server)
-    assert wheel.name in text and "is missing on the server" in text and "upload the whole site" in text
-
-
 @pytest.mark.parametrize("part", ["pyodide/python_stdlib.zip", "python.snapshot.gz"])
 def test_a_part_of_another_version_is_named_and_not_used(page, server, own_site, part):
     content = bytearray((own_site / part).read_bytes())
@@ -46,7 +39,7 @@ def test_a_part_of_another_version_is_named_and_not_used(page, server, own_site,
     assert part in text and "is not what site.json says" in text
 
 
-@pytest.mark.parametrize("part", ["pyodide/pyodide.asm.wasm", "worker.js", "site.json"])
+@pytest.mark.parametrize("part", ["pyodide/pyodide.asm.wasm", "python.snapshot.gz", "worker.js", "site.json"])
 def test_a_missing_part_is_an_error_that_says_so(page, server, own_site, part):
     (own_site / part).unlink()
     text = error_of_page(page, server)

@@ -147,7 +147,7 @@ def test_with_the_network_gone_the_page_starts_and_computes_and_a_new_site_repla
 
 
 def opened_anew(context, url, title):
-    """The page, once it has this title: the browser activates a service worker some time after the last page is closed."""
+    """The page, once it has this title: a service worker takes over some time after the last page is closed."""
     for _ in range(20):
         page = context.new_page()
         page.goto(url)
