@@ -37,8 +37,10 @@ async function once(model) {
   await llm.chat.completions.create({ messages: QUESTION, max_tokens: 1, temperature: 0 });
   const first = now();
   const { load: parts } = await llm.stats();
-  const { pyodide_s, import_s } = llm.info.startup;
-  const s = { page, pyodide: pyodide_s, import: import_s, ...parts, load: llm.info.load_s };
+  const html = performance.getEntriesByType("navigation")[0].responseEnd / 1000;
+  const { fetch_s, pyodide_s, import_s, adapter_s } = llm.info.startup;
+  const python = { fetch: fetch_s, pyodide: pyodide_s, import: import_s, adapter: adapter_s };
+  const s = { html, page, ...python, ...parts, load: llm.info.load_s };
   await llm.close();
   return { info: llm.info, s: { ...s, loaded, first_token: first - loaded, total: first } };
 }

@@ -34,10 +34,11 @@ async function load({ id, method, args: { model, options } }, onEvent) {
   const seconds = () => (performance.now() - started) / 1000;
   const location = begin(model);
   device = openDevice({ adapter: options.adapter, powerPreference: options.power_preference });
-  const [, { seconds: startup }] = await Promise.all([device, python]); // no adapter is told before Python is up
+  // No adapter is told before Python is up.
+  const [adapter_s, { seconds: startup }] = await Promise.all([device.then(seconds), python]);
   const python_s = seconds();
   const info = await call({ id, method, args: { model: location, options } }, onEvent);
-  return { ...info, startup: { ...startup, python_s, total_s: seconds() } };
+  return { ...info, startup: { ...startup, adapter_s, python_s, total_s: seconds() } };
 }
 
 /** @returns {string} what Python opens: a URL, or the picked file's name */

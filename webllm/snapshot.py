@@ -24,7 +24,7 @@ def write_snapshot(pyodide: Path, wheels: Sequence[Path], out: Path) -> None:
         raise FetchError(
             "the page's Python is started once in Node.js, which is not on PATH: install Node.js 20 or newer"
         )
-    command = [node, _SCRIPT, pyodide, out, *wheels]
+    command = [node, *map(str, (_SCRIPT, pyodide, out, *wheels))]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         raise FetchError(f"the page's Python did not start in Node.js: {done.stderr[-500:]}")

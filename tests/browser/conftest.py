@@ -72,7 +72,8 @@ def site(tmp_path_factory, smollm2_file, parts) -> Path:
     """The site as it is published; and in modules/ what is bundled, for tests of one module."""
     out = build_site(tmp_path_factory.mktemp("site"), model=smollm2_file, parts=parts)
     shutil.copytree(ROOT / "browser_shell", out / "modules")
-    shutil.copy(parts.pyodide / "pyodide.mjs", out / "modules")
+    for name in ("pyodide.mjs", "pyodide-lock.json"):  # for a Python in the page itself
+        shutil.copy(parts.pyodide / name, out / "modules")
     return out
 
 

@@ -7,7 +7,8 @@ pytestmark = pytest.mark.browser
 START = """async () => {
     const { loadPyodide } = await import("./modules/pyodide.mjs");
     const { wheels } = await (await fetch("site.json")).json();
-    window.python = await loadPyodide({ indexURL: new URL("pyodide/", location.href).href });
+    const lockFileURL = new URL("modules/pyodide-lock.json", location.href).href;
+    window.python = await loadPyodide({ indexURL: new URL("pyodide/", location.href).href, lockFileURL });
     for (const wheel of wheels)
         python.unpackArchive(await (await fetch(`wheels/${wheel}`)).arrayBuffer(), "wheel");
     python.runPython(`
