@@ -52,10 +52,11 @@ class Parts:
     def find(cls, root: Path | None = None) -> Parts:
         """Return the parts as `make page-wheels` leaves them in the checkout `root`.
 
-        root defaults to the checkout this module lies in. A webllm out of a wheel brings its own page.
+        root defaults to the checkout this module lies in. A webllm out of a wheel brings its own page, and takes the
+        rest from the working directory, which should be a checkout.
         """
-        root = root or _PACKAGE.parent
         packaged = _PACKAGE / "_browser_shell"
+        root = root or (Path.cwd() if packaged.is_dir() else _PACKAGE.parent)
         return cls(
             page=packaged if packaged.is_dir() else root / "build" / "page",
             pyodide=root / "node_modules" / "pyodide",
@@ -102,9 +103,11 @@ def short_name(model: Path) -> str:
 
 def _files(parts: Parts) -> dict[str, Path]:
     """Everything but wheels and model: path in the site -> file."""
-    _need(parts.page / "worker.js", "make page, in a checkout")
+    _need(parts.page / "worker.js", "make page, in a checkout of webllm")
     page = {path.relative_to(parts.page).as_posix(): path for path in sorted(parts.page.rglob("*")) if path.is_file()}
-    pyodide = {f"pyodide/{name}": _need(parts.pyodide / name, "npm ci") for name in PYODIDE_FILES}
+    pyodide = {
+        f"pyodide/{name}": _need(parts.pyodide / name, "npm ci, in a checkout of webllm") for name in PYODIDE_FILES
+    }
     return page | pyodide
 
 
@@ -120,11 +123,11 @@ def _integrity(path: Path) -> str:
 def _wheel(folder: Path, name: str) -> Path:
     """The newest pure wheel of `name`."""
     found = sorted(folder.glob(f"{name}-*-none-any.whl"), key=lambda path: path.stat().st_mtime)
-    return found[-1] if found else _need(folder / f"{name}-*-none-any.whl", "make page-wheels")
+    return found[-1] if found else _need(folder / f"{name}-*-none-any.whl", "make page-wheels, in a checkout of webllm")
 
 
 def _pyodide_version(folder: Path) -> str:
-    package = json.loads(_need(folder / "package.json", "npm ci").read_text(encoding="utf-8"))
+    package = json.loads(_need(folder / "package.json", "npm ci, in a checkout of webllm").read_text(encoding="utf-8"))
     return str(package["version"])
 
 

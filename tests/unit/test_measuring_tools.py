@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.bench import load_time, plot
+from tests.bench import load_time, plot, sizes
 
 PARTS = {"qkv": 0.3, "attention": 0.2, "something new": 0.1, "LM head": 0.4}
 
@@ -65,3 +66,12 @@ def test_what_a_page_showed_becomes_a_line_for_first_navigations_and_one_for_the
     assert (first["load"], first["repeats"], first["median_and_iqr_s"]["total"]) == ("first navigation", 1, [9.0, 0.0])
     assert (following["load"], following["repeats"]) == ("next navigation", 2)
     assert following["median_and_iqr_s"]["total"][0] == 3.5 and following["adapter"] == {"name": "Paper"}
+
+
+def test_sizes_are_those_of_the_shortest_form_that_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "text.js").write_bytes(b"x" * 10_000)
+    (tmp_path / "packed.gz").write_bytes(hashlib.shake_128(b"noise").digest(256))
+    told = sizes.sizes(tmp_path, ["text.js", "packed.gz"])
+    assert told["text.js"]["raw"] == 10_000 and told["text.js"]["brotli"] < told["text.js"]["gzip"] < 100
+    assert told["packed.gz"] == {"raw": 256, "gzip": 256, "brotli": 256}
+    assert told["total"]["raw"] == 10_256
