@@ -97,9 +97,16 @@ def url(site, requests_seen) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def strict_url(site) -> Iterator[str]:
+def strict_requests_seen() -> list[Request]:
+    """What `strict_url` was asked for."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def strict_url(site, strict_requests_seen) -> Iterator[str]:
     """The same site under a strict Content-Security-Policy, which forbids Playwright's `wait_for_function` too."""
-    with serve_in_thread(site, headers={"Content-Security-Policy": POLICY}) as server:
+    policy = {"Content-Security-Policy": POLICY}
+    with serve_in_thread(site, headers=policy, on_request=strict_requests_seen.append) as server:
         yield server.url
 
 

@@ -26,7 +26,9 @@ def logged(browser_type, browser_type_launch_args, tmp_path):
     browser.close()
 
 
-def test_the_page_answers_as_transformers_does_and_no_request_leaves_the_machine(logged, strict_url, golden):
+def test_the_page_answers_as_transformers_does_and_no_request_leaves_the_machine(
+    logged, strict_url, strict_requests_seen, golden
+):
     browser, close = logged
     page = browser.new_page()
     page.goto(f"{strict_url}/?model=smollm2-135m-instruct&temperature=0")
@@ -34,6 +36,9 @@ def test_the_page_answers_as_transformers_does_and_no_request_leaves_the_machine
     expect(body).not_to_have_attribute("data-state", "loading", timeout=4 * MINUTE)
     assert body.get_attribute("data-state") == "ready", page.get_by_role("alert").inner_text()
     expect(page.locator("#notice")).to_contain_text("processor")  # SwiftShader is no GPU, and the page says so
+
+    page.evaluate("navigator.serviceWorker.ready.then(() => null)")
+    while_loading = len(strict_requests_seen)
 
     box = page.get_by_role("textbox")
     box.fill(golden[0]["prompt"])
@@ -43,6 +48,7 @@ def test_the_page_answers_as_transformers_does_and_no_request_leaves_the_machine
     answer = page.locator('[data-role="assistant"]').last
     assert answer.text_content() == golden[0]["greedy_text"].removesuffix("<|im_end|>")
     assert re.search(r"8 tokens · [\d.]+ tokens/s", page.locator("#stats").inner_text())
+    assert strict_requests_seen[while_loading:] == []
     assert close() == []
 
 
