@@ -13,6 +13,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 BIN := .venv/bin
 MODEL := smollm2-135m-instruct
+PAGE := build/page
 WHEELS := build/wheels
 NATIVE_TESTS := tests/unit tests/kernels tests/models
 BROWSER_TESTS := tests/browser
@@ -32,7 +33,7 @@ pytest = $(BIN)/python -m pytest --no-header $(if $(SLOW),-m '')
 
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test test-all lint format wheel page-wheels model setup system clean
+.PHONY: help demo test test-all lint format page wheel page-wheels model setup system clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -62,6 +63,8 @@ lint: setup ## ruff and mypy
 format: setup ## let ruff rewrite what it can
 	@$(BIN)/ruff check --quiet --fix . || true
 	@$(BIN)/ruff format .
+
+page: $(PAGE)/.bundled ## the page's JavaScript, bundled into build/page/
 
 wheel: $(WHEELS)/.webllm ## the library's wheel, into build/wheels/
 
@@ -104,8 +107,13 @@ $(NPM_READY): | system
 	@npm ci --loglevel=error >/dev/null
 	@touch $@
 
+$(PAGE)/.bundled: $(NPM_READY) package.json $(shell find browser_shell -type f)
+	$(call say,the page in $(PAGE))
+	@rm -rf $(PAGE) && npm run --silent build
+	@touch $@
+
 # hatchling is in the environment, so building needs no network.
-$(WHEELS)/.webllm: $(VENV_READY) pyproject.toml README.md LICENSE $(shell find webllm kernels_wgsl browser_shell -type f -not -path '*/__pycache__/*')
+$(WHEELS)/.webllm: $(VENV_READY) pyproject.toml README.md LICENSE $(PAGE)/.bundled $(shell find webllm kernels_wgsl -type f -not -path '*/__pycache__/*')
 	$(call say,webllm's wheel in $(WHEELS))
 	@mkdir -p $(WHEELS) && rm -f $(WHEELS)/webllm-*.whl
 	@$(BIN)/python -m build --wheel --no-isolation --outdir $(WHEELS) . >build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }

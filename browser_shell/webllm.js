@@ -165,7 +165,7 @@ class WorkerClient {
   constructor() {
     this.#worker.onmessage = ({ data }) => this.#receive(data);
     this.#worker.onerror = ({ message }) => {
-      const missing = "pyodide/ or vendor/ may be missing on the server, upload the whole site";
+      const missing = "worker.js may be missing on the server, upload the whole site";
       const what = message ? `stopped: ${message}` : `did not start: ${missing}`;
       this.#end(failure("FetchError", `webllm's worker ${what}`));
     };

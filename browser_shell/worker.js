@@ -6,10 +6,11 @@
  * doctor, stats, close; all but load go to webllm/browser_api.py as they are. load, bench and doctor start Python.
  */
 
+import { Tokenizer } from "@huggingface/tokenizers";
+import { loadPyodide } from "pyodide";
+
 import { openDevice } from "./bridge.js";
-import { loadPyodide } from "./pyodide/pyodide.mjs";
 import { adoptFile, openSource, prefetch } from "./sources.js";
-import { Tokenizer } from "./vendor/tokenizers.mjs";
 
 const failure = (name, message, details = {}) => Object.assign(new Error(message), { name, details });
 

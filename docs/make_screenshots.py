@@ -34,7 +34,7 @@ An empty list gives 0. For fractions that must add up exactly, `math.fsum` keeps
 
 def main() -> None:
     """Write docs/page-light.png, page-dark-phone.png and page-settings.png."""
-    with serve_in_thread(ROOT / "browser_shell") as server, sync_playwright() as playwright:
+    with serve_in_thread(ROOT / "build" / "page") as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=browser_flags(gpu=False))
         page = converse(browser, server.url, "light", {"width": 1100, "height": 800})
         save(page, "page-light.png")

@@ -1,8 +1,7 @@
 """A self-contained static folder: the page, Pyodide, the wheels and a model. Any web server can publish it.
 
-    OUT/                 the files of browser_shell/
+    OUT/                 the page: browser_shell/, bundled
     OUT/pyodide/         Pyodide's core
-    OUT/vendor/          the tokenizer's JavaScript
     OUT/wheels/          webllm and the two wheels it needs in the page
     OUT/models/          the model, if one was given
     OUT/site.json        {"wheels": [file names, in the order to install],
@@ -17,13 +16,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from webllm.errors import FetchError, RequestError
 
-PYODIDE_FILES = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
+PYODIDE_FILES = ("pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
 MANIFEST = "site.json"
 WHEELS = ("markupsafe", "jinja2", "webllm")  # each after what it imports
 
@@ -35,24 +33,21 @@ _QUANTISATION = re.compile(r"[.-](?:I?Q\d\w*|B?F16|F32)$", re.IGNORECASE)
 class Parts:
     """Where the pieces of a site lie."""
 
-    shell: Path  # folder: the page and its JavaScript
+    page: Path  # folder: what `npm run build` makes of browser_shell/
     pyodide: Path  # folder: the npm package `pyodide`
-    tokenizers: Path  # file: tokenizers.min.mjs of the npm package `@huggingface/tokenizers`
     wheels: Path  # folder: one wheel each of webllm, jinja2 and markupsafe
 
     @classmethod
     def find(cls, root: Path | None = None) -> Parts:
-        """Return the parts as `npm ci` and `make page-wheels` leave them in the checkout `root`.
+        """Return the parts as `make page-wheels` leaves them in the checkout `root`.
 
-        root defaults to the checkout this module lies in. An installed webllm brings its own page.
+        root defaults to the checkout this module lies in. A webllm out of a wheel brings its own page.
         """
         root = root or _PACKAGE.parent
-        modules = root / "node_modules"
         packaged = _PACKAGE / "_browser_shell"
         return cls(
-            shell=packaged if packaged.is_dir() else root / "browser_shell",
-            pyodide=modules / "pyodide",
-            tokenizers=modules / "@huggingface" / "tokenizers" / "dist" / "tokenizers.min.mjs",
+            page=packaged if packaged.is_dir() else root / "build" / "page",
+            pyodide=root / "node_modules" / "pyodide",
             wheels=root / "build" / "wheels",
         )
 
@@ -95,14 +90,10 @@ def short_name(model: Path) -> str:
 
 def _files(parts: Parts) -> dict[str, Path]:
     """Everything but wheels and model: path in the site -> file."""
-    _need(parts.shell / "index.html", "a complete checkout or `pip install webllm`")
-    shell = {str(path.relative_to(parts.shell)): path for path in _walk(parts.shell)}
+    _need(parts.page / "worker.js", "make page, in a checkout")
+    page = {path.relative_to(parts.page).as_posix(): path for path in sorted(parts.page.rglob("*")) if path.is_file()}
     pyodide = {f"pyodide/{name}": _need(parts.pyodide / name, "npm ci") for name in PYODIDE_FILES}
-    return shell | pyodide | {"vendor/tokenizers.mjs": _need(parts.tokenizers, "npm ci")}
-
-
-def _walk(folder: Path) -> Iterable[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".md")
+    return page | pyodide
 
 
 def _wheel(folder: Path, name: str) -> Path:

@@ -54,7 +54,8 @@ def golden() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory, smollm2_file) -> Path:
-    """The site as it is published: page, kernels and Python out of a wheel built now."""
+    """The site as it is published: out of a wheel built now; in modules/ what is bundled, for tests of one."""
+    subprocess.run(["npm", "run", "--silent", "build"], cwd=ROOT, check=True)
     wheels = tmp_path_factory.mktemp("wheels")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
@@ -63,8 +64,11 @@ def site(tmp_path_factory, smollm2_file) -> Path:
     parts = Parts.find(ROOT)
     for wheel in (path for path in parts.wheels.glob("*.whl") if not path.name.startswith("webllm-")):
         shutil.copy(wheel, wheels)
-    parts = replace(parts, shell=unpacked / "webllm" / "_browser_shell", wheels=wheels)
-    return build_site(tmp_path_factory.mktemp("site"), model=smollm2_file, parts=parts)
+    parts = replace(parts, page=unpacked / "webllm" / "_browser_shell", wheels=wheels)
+    out = build_site(tmp_path_factory.mktemp("site"), model=smollm2_file, parts=parts)
+    shutil.copytree(ROOT / "browser_shell", out / "modules")
+    shutil.copy(parts.pyodide / "pyodide.mjs", out / "modules")
+    return out
 
 
 @pytest.fixture

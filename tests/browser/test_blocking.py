@@ -5,7 +5,7 @@ import pytest
 pytestmark = pytest.mark.browser
 
 START = """async () => {
-    const { loadPyodide } = await import("./pyodide/pyodide.mjs");
+    const { loadPyodide } = await import("./modules/pyodide.mjs");
     const { wheels } = await (await fetch("site.json")).json();
     window.python = await loadPyodide({ indexURL: new URL("pyodide/", location.href).href });
     for (const wheel of wheels)

@@ -145,7 +145,7 @@ def test_uploads_go_through_their_kernel_piece_by_piece_and_staging_is_freed(pag
         "uploads": [upload],
     }
     code = """async linked => {
-        const { openSource } = await import("/sources.js");
+        const { openSource } = await import("/modules/sources.js");
         const before = bridge.bytes;
         const source = await openSource(new File([Uint32Array.of(9, 9, 1, 2, 3, 4, 5)], "numbers"));
         const id = await load(linked, [source]);

@@ -36,7 +36,7 @@ def test_a_missing_wheel_is_named(page, server, own_site):
     assert wheel.name in text and "HTTP 404" in text and "upload the whole site" in text
 
 
-@pytest.mark.parametrize("part", ["pyodide/pyodide.asm.wasm", "vendor/tokenizers.mjs", "site.json"])
+@pytest.mark.parametrize("part", ["pyodide/pyodide.asm.wasm", "worker.js", "site.json"])
 def test_a_missing_part_is_an_error_that_says_so(page, server, own_site, part):
     (own_site / part).unlink()
     text = error_of_page(page, server)

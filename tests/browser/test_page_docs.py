@@ -11,7 +11,8 @@ PAGE = (ROOT / "docs" / "page.md").read_text(encoding="utf-8")
 
 def test_every_file_of_the_page_is_in_the_table_of_the_folder():
     named = {name for line in PAGE.splitlines() if line[:1] == "|" for name in re.findall(r"`([^`]+)`", line)}
-    assert {path.name for path in (ROOT / "browser_shell").iterdir() if path.is_file()} - named == set()
+    built = {path.name for path in (ROOT / "build" / "page").iterdir() if path.suffix != ".map" and path.name[0] != "."}
+    assert built and built - named == set()
 
 
 def test_every_option_of_load_is_named_in_the_spelling_of_javascript():

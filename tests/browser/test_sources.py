@@ -69,7 +69,7 @@ def read(page, url):
     def read(location, ranges, prefetch=False):
         return page.evaluate(
             """async ([location, ranges, early]) => {
-                const { openSource, prefetch } = await import("/sources.js");
+                const { openSource, prefetch } = await import("/modules/sources.js");
                 if (early) prefetch(location);
                 try {
                     const source = await openSource(location);
@@ -141,7 +141,7 @@ def test_a_server_that_is_not_there_is_a_fetch_error(read):
 def test_a_picked_file_is_read_in_place(page, url):
     page.goto(f"{url}/site.json")
     read = """async () => {
-        const { adoptFile, openSource } = await import("/sources.js");
+        const { adoptFile, openSource } = await import("/modules/sources.js");
         adoptFile("mine.gguf", new File([Uint8Array.of(1, 2, 3, 4, 5)], "mine.gguf"));
         const source = await openSource("mine.gguf");
         const error = await source.read(3, 3).catch(({ name }) => name);

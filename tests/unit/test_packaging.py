@@ -1,5 +1,6 @@
 """The wheel is built and listed: what users and the page install is what is tested here."""
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -15,6 +16,7 @@ PURE_IN_THE_PAGE = {"jinja2"}  # and markupsafe, which jinja2 brings
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
+    subprocess.run(["npm", "run", "--silent", "build"], cwd=ROOT, check=True)
     out = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT]
     built = subprocess.run(command, capture_output=True, text=True)
@@ -40,10 +42,15 @@ def test_the_wheel_is_pure_and_runs_on_every_platform(wheel):
     assert wheel.filename.endswith("-py3-none-any.whl")
 
 
-@pytest.mark.parametrize("folder", ["kernels_wgsl", "browser_shell"])
-def test_the_wheel_carries_every_file_of_a_folder_that_lies_beside_the_package(wheel, folder):
-    wanted = {f"webllm/_{folder}/{name}" for name in files_of(ROOT / folder)}
+@pytest.mark.parametrize(("folder", "inside"), [("kernels_wgsl", "_kernels_wgsl"), ("build/page", "_browser_shell")])
+def test_the_wheel_carries_every_file_of_a_folder_that_lies_beside_the_package(wheel, folder, inside):
+    wanted = {f"webllm/{inside}/{name}" for name in files_of(ROOT / folder) if not name.startswith(".")}
     assert wanted and wanted <= set(wheel.namelist())
+
+
+def test_the_npm_package_has_the_version_of_the_wheel(wheel):
+    package = json.loads(wheel.read("webllm/_browser_shell/package.json"))
+    assert Path(wheel.filename).name.startswith(f"webllm-{package['version']}-")
 
 
 def test_the_wheel_carries_every_module(wheel):
