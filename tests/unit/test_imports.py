@@ -23,7 +23,7 @@ RANKS = [
     ["program", "pace", "synthetic", "describe", "turns"],
     ["engine"],
     ["device.", "host."],
-    ["lab"],
+    ["lab", "cache"],
     ["selftest."],
     ["chat", "tune"],
     ["api"],
