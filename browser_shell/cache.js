@@ -65,9 +65,13 @@ const exportFile = (name) => store.exportFile(name);
  * @returns {Promise<StoredModel>}
  * @throws StorageFull, RequestError
  */
-export const import_ = (file, name, onProgress) => store.importFile(file, name, onProgress);
+const importFile = (file, name, onProgress) => store.importFile(file, name, onProgress);
 
-/** Bytes that this origin may still store, and uses; null where the browser does not tell. */
+/** @returns {Promise<{used: number, free: number} | null>} bytes of this origin; null where the browser does not tell */
 export const space = () => store.space();
 
-export { remove as delete, exportFile as export };
+/** Ask the browser not to delete this origin's models when the disk fills up; whether it will not. Only pages may ask. */
+export const persist = async () => (await navigator.storage?.persist?.().catch(() => false)) ?? false;
+
+// `import_` is Python's name for it; Pyodide drops the underscore.
+export { remove as delete, exportFile as export, importFile as import, importFile as import_ };

@@ -1,0 +1,7 @@
+/** SHA-256 of more than fits into memory, which the browser itself has not. */
+
+/** @returns {Promise<{update: (bytes: Uint8Array) => void, digest: () => string}>} the digest in hex */
+export async function createHash() {
+  const { createSHA256 } = await import("./vendor/hash-wasm.mjs");
+  return createSHA256();
+}
