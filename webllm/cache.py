@@ -7,7 +7,8 @@
     await webllm.cache.delete("smollm2-135m-instruct")
 
 A model is known by its name, its key or its URL. `webllm.sync.cache` is the same without await, and
-`window.webllm.cache` the same in JavaScript. `on_progress` gets {"phase", "loaded", "total", "tensors", "seconds"}, bytes.
+`window.webllm.cache` the same in JavaScript. `on_progress` gets {"phase", "loaded", "total", "tensors", "seconds"}, in
+bytes.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ async def export(name: str) -> Any:
 async def import_(file: Any, name: str | None = None, on_progress: Progress | None = None) -> StoredModel:
     """Keep a copy of a model file under `name`, by which `webllm.load` then finds it.
 
-    file: a path, in the browser a `File` or `Blob`. name: default the file's, without .gguf. Raises `RequestError` for a
-    name that is taken or no name of a file, `StorageFull` where there is no room.
+    file: a path, in the browser a `File` or `Blob`. name: default the file's, without .gguf. Raises `RequestError` for
+    a name that is taken or no name of a file, `StorageFull` where there is no room.
 
     await webllm.cache.import_("tiny.gguf", "tiny")
     llm = await webllm.load("tiny")

@@ -6,6 +6,7 @@ The worker hands the JavaScript side over as the global `webllmHost`.
 from __future__ import annotations
 
 import builtins
+import json
 import platform
 from asyncio import ensure_future
 from collections.abc import Callable, Coroutine
@@ -75,7 +76,7 @@ async def open_source(location: Any, on_progress: Progress | None = None) -> Bro
     progress = reporter(on_progress)
     try:
         with bridge_errors():
-            return BrowserSource(await js.webllmHost.openSource(location, progress or js.undefined), progress)
+            return BrowserSource(await js.webllmHost.openSource(location, progress), progress)
     except BaseException:
         if progress is not None:
             progress.destroy()
@@ -88,12 +89,12 @@ class Store:
     async def list(self) -> builtins.list[StoredModel]:
         """See `webllm.cache.list`."""
         with bridge_errors():
-            return (await js.webllmHost.cache.list()).to_py()  # type: ignore[no-any-return]
+            return _plain(await js.webllmHost.cache.list())  # type: ignore[no-any-return]
 
     async def verify(self, name: str, on_progress: Progress | None = None) -> bool:
         """See `webllm.cache.verify`."""
         with bridge_errors(), reporting(on_progress) as report:
-            return bool(await js.webllmHost.cache.verify(name, report or js.undefined))
+            return bool(await js.webllmHost.cache.verify(name, report))
 
     async def delete(self, name: str) -> bool:
         """See `webllm.cache.delete`."""
@@ -108,8 +109,12 @@ class Store:
     async def import_(self, file: Any, name: str | None = None, on_progress: Progress | None = None) -> StoredModel:
         """See `webllm.cache.import_`."""
         with bridge_errors(), reporting(on_progress) as report:
-            imported = await js.webllmHost.cache.import_(file, name or js.undefined, report or js.undefined)
-            return imported.to_py()  # type: ignore[no-any-return]
+            return _plain(await js.webllmHost.cache.import_(file, name, report))  # type: ignore[no-any-return]
+
+
+def _plain(value: Any) -> Any:
+    """Through JSON: `to_py` would leave JavaScript's null as it is."""
+    return json.loads(js.JSON.stringify(value))
 
 
 def versions() -> dict[str, str | None]:
