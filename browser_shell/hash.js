@@ -2,6 +2,6 @@
 
 /** @returns {Promise<{update: (bytes: Uint8Array) => void, digest: () => string}>} the digest in hex */
 export async function createHash() {
-  const { createSHA256 } = await import("./vendor/hash-wasm.mjs");
+  const { createSHA256 } = await import("hash-wasm");
   return createSHA256();
 }
