@@ -5,7 +5,6 @@
  */
 
 import { ask } from "./answer.js";
-import { createHash } from "./hash.js";
 import { failure, seconds } from "./kept.js";
 import { checkRoom, full } from "./store.js";
 
@@ -192,6 +191,7 @@ export class Download {
   /** Where the pieces' hashes were not known, which of them is wrong cannot be told: none is kept. */
   async #checkWhole() {
     const kept = this.#kept;
+    const { createHash } = await import("./hash.js"); // few need it
     const hash = await createHash();
     for (let i = 0; i < kept.count; i++) {
       const bytes = await kept.read(i);

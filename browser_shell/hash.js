@@ -1,7 +1,6 @@
-/** SHA-256 of more than fits into memory, which the browser itself has not. */
+/** SHA-256 of more than fits into memory, which browsers do not have. */
+
+import { createSHA256 } from "hash-wasm";
 
 /** @returns {Promise<{update: (bytes: Uint8Array) => void, digest: () => string}>} the digest in hex */
-export async function createHash() {
-  const { createSHA256 } = await import("hash-wasm");
-  return createSHA256();
-}
+export const createHash = () => createSHA256();
