@@ -6,7 +6,7 @@
 
 import { ask } from "./answer.js";
 import { failure, seconds } from "./kept.js";
-import { checkRoom, full } from "./store.js";
+import { checkRoom, filled } from "./store.js";
 
 const PARALLEL = 4;
 const ROUNDS = 5; // how often a mirror is asked for the same piece
@@ -90,7 +90,8 @@ export class Download {
     const answer = await ask(url, index * piece_bytes, piece_bytes, bytes, this.#signal);
     if (!bytes || answer.size === bytes) return answer;
     answer.end();
-    throw final(failure("FetchError", `${url}: wanted a file of ${bytes} bytes, and the server has ${answer.size}`));
+    const error = failure("FetchError", `${url}: wanted a file of ${bytes} bytes, and the server has ${answer.size}`);
+    throw answer.whole ? error : final(error); // the former may be a page that tells of some trouble
   }
 
   /** The server has another version of the file than the one of which pieces are here. */
@@ -211,7 +212,7 @@ export class Download {
   async #explained(error) {
     const { manifest } = this.#kept;
     if (this.#signal.aborted || !manifest) return error;
-    if (error.name === "QuotaExceededError") return full(manifest.name, manifest.bytes - this.#kept.storedBytes);
+    if (error.name === "QuotaExceededError") return filled(manifest.name, manifest.bytes - this.#kept.storedBytes);
     if (!["FetchError", "Truncated", "ModelNotFound", "ChecksumMismatch"].includes(error.name)) return error;
     const kept = `${this.#kept.storedBytes} of ${manifest.bytes} bytes are kept`;
     return failure(error.name, `${error.message}; ${kept}, the next load goes on from there`);

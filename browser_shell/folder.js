@@ -9,9 +9,11 @@
  * @property {(folder: string, name: string) => Promise<Blob | null>} read
  * @property {(folder: string, name: string, data: Blob | BufferSource) => Promise<void>} write
  * @property {(folder: string, name?: string) => Promise<void>} remove  a file, or the whole folder
+ * @property {(wanted: number) => Promise<number>} room  for so many more bytes, up to those that are wanted
  */
 
 const ROOT = "webllm";
+const TRIALS = 12; // to find out how much room there is: to a thousandth of what is wanted
 
 /** @returns {Promise<Folders | null>} null where this browser keeps nothing, as in some private windows */
 export async function openFolders() {
@@ -66,8 +68,40 @@ class FileFolders {
     await directory?.removeEntry(name ?? folder, { recursive: name === undefined }).catch(missing);
   }
 
+  /** By trial: what Chromium's `estimate` says is the same on every machine, so that pages cannot tell one by it. */
+  async room(wanted) {
+    const name = `trial-${crypto.randomUUID()}`;
+    const handle = await this.#root.getFileHandle(name, { create: true });
+    try {
+      if (await fits(handle, wanted)) return wanted;
+      let [least, most] = [0, wanted];
+      for (let trial = 0; trial < TRIALS; trial++) {
+        const middle = Math.floor((least + most) / 2);
+        if (await fits(handle, middle)) least = middle;
+        else most = middle;
+      }
+      return least;
+    } finally {
+      await this.#root.removeEntry(name);
+    }
+  }
+
   #directory(folder) {
     return this.#root.getDirectoryHandle(folder).catch(missing);
+  }
+}
+
+/** Whether a file may grow to so many bytes; nothing is written. */
+async function fits(handle, bytes) {
+  const stream = await handle.createWritable();
+  try {
+    await stream.truncate(bytes);
+    return true;
+  } catch (error) {
+    if (error.name !== "QuotaExceededError") throw error;
+    return false;
+  } finally {
+    await stream.abort().catch(() => {}); // it may have failed already
   }
 }
 
@@ -99,6 +133,11 @@ class CacheFolders {
   async remove(folder, name) {
     const all = name === undefined ? (await this.files(folder)).map((file) => file.name) : [name];
     await Promise.all(all.map((each) => this.#cache.delete(place(folder, each))));
+  }
+
+  async room(wanted) {
+    const { usage = 0, quota = wanted } = await navigator.storage.estimate();
+    return Math.max(0, Math.min(wanted, quota - usage));
   }
 
   async #paths() {

@@ -108,7 +108,7 @@ async function copyInto(kept, file, name, onProgress) {
     }
   } catch (error) {
     await kept.clear();
-    throw error.name === "QuotaExceededError" ? await full(name, file.size) : error;
+    throw error.name === "QuotaExceededError" ? await filled(name, file.size) : error;
   }
   return kept.describe();
 }
@@ -119,19 +119,23 @@ export async function space() {
   return quota === undefined ? null : { used: usage, free: Math.max(0, quota - usage) };
 }
 
-/** Throw StorageFull if so many more bytes have no room. */
+/** Throw StorageFull if so many more bytes have no room: it names what could be deleted. */
 export async function checkRoom(name, bytes) {
-  const { free } = (await space()) ?? { free: Infinity };
-  if (bytes > free) throw await full(name, bytes);
+  const free = await (await folders()).room(bytes);
+  if (free < bytes) throw await full(name, bytes, free);
 }
 
-/** The error of a disk that has no room for `bytes` more: it names what could be deleted. */
-export async function full(name, bytes) {
+/** The error of a disk that has no room for `bytes` more. */
+export async function full(name, bytes, free) {
   const megabytes = (count) => `${(count / MB).toFixed(count < 10 * MB ? 1 : 0)} MB`;
-  const { free } = (await space()) ?? {};
-  const left = free === undefined ? "" : `, and this browser has ${megabytes(free)} (${free} bytes) free for this page`;
   const others = (await all()).filter(({ manifest }) => manifest.name !== name);
   const stored = others.map((kept) => `${kept.manifest.name} (${megabytes(kept.storedBytes)})`).join(", ");
   const way = stored ? `stored models that could be deleted: ${stored}` : "free some space on the disk";
-  return failure("StorageFull", `${name} needs ${megabytes(bytes)} (${bytes} bytes) more${left}; ${way}`);
+  const needs = `${name} needs ${megabytes(bytes)} (${bytes} bytes) more, and the browser has`;
+  return failure("StorageFull", `${needs} ${megabytes(free)} (${free} bytes) free for this page; ${way}`);
+}
+
+/** The same, where writing failed already. */
+export async function filled(name, bytes) {
+  return full(name, bytes, await (await folders()).room(bytes));
 }
