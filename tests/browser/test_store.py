@@ -22,7 +22,7 @@ def hashes(data):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves `hub.data`; `hub.ranges` says whether Range is honoured, `hub.fault(handler, index)` may answer instead."""
+    """Serves `hub.data`; with Range where `hub.ranges`; `hub.fault(handler, index)` may answer instead."""
 
     def do_GET(self):
         hub = self.server.hub
@@ -508,5 +508,3 @@ def test_a_broken_manifest_is_as_good_as_nothing(tab, hub, entry):
     )
     assert stored(tab) == []
     assert read(tab, entry) == RIGHT
-
-
