@@ -8,6 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.browser.conftest import DATA as DATA_FOLDER
+from tests.models.llama2c import convert
+
 pytestmark = pytest.mark.browser
 
 PIECE = 64 << 10
@@ -26,7 +29,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         hub = self.server.hub
-        start, end = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"]).groups())
+        start, end = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"]).groups()
+        start, end = int(start), int(end or len(hub.data) - 1)
         index = start // PIECE
         hub.seen.append((self.path, index))
         if hub.fault(self, index):
@@ -163,9 +167,14 @@ def stored(tab):
     return tab.evaluate("cache.list()")
 
 
+def wait_for(page, condition):
+    """Playwright's own takes a promise for true."""
+    while not page.evaluate(f"async () => {condition}"):
+        page.wait_for_timeout(50)
+
+
 def wait_for_bytes(tab, count):
-    while sum(model["stored_bytes"] for model in stored(tab)) < count:
-        tab.wait_for_timeout(50)
+    wait_for(tab, f"(await cache.list())[0]?.stored_bytes >= {count}")
 
 
 RIGHT = hashlib.sha256(DATA).hexdigest()
@@ -508,3 +517,128 @@ def test_a_broken_manifest_is_as_good_as_nothing(tab, hub, entry):
     )
     assert stored(tab) == []
     assert read(tab, entry) == RIGHT
+
+
+# Whole loads, through the built wheel
+
+
+@pytest.fixture(scope="session")
+def stories(tmp_path_factory) -> bytes:
+    """A real model of 1 MB, as a GGUF file."""
+    folder = DATA_FOLDER / "stories260K"
+    path = tmp_path_factory.mktemp("models") / "stories260K.gguf"
+    convert(folder / "stories260K.bin", folder / "tok512.bin", path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def model(hub, stories):
+    """The model on the hub, as site.json would describe it."""
+    hub.data = stories
+    whole = hashlib.sha256(stories).hexdigest()
+    sizes = {"bytes": len(stories), "sha256": whole, "piece_bytes": PIECE, "pieces": hashes(stories)}
+    return {"name": "stories", "url": f"{hub.url}/stories.gguf", **sizes}
+
+
+START = """async (model) => {
+    window.events = [];
+    window.aborting = new AbortController();
+    const options = { context: 128, onProgress: (event) => events.push(event), signal: aborting.signal };
+    window.loading = webllm.load(model, options).then(async (llm) => {
+        const ids = await llm.generate([1, 403], 6);
+        await llm.close();
+        return ids;
+    }).catch(({ name, message }) => [name, message]);
+}"""
+
+
+def start(page, url, model):
+    page.goto(f"{url}/?model=")
+    page.evaluate(START, model)
+
+
+def ids(page):
+    return page.evaluate("loading")
+
+
+def test_a_load_that_was_killed_goes_on_and_the_next_ones_ask_no_server(context, url, hub, model, requests_seen):
+    go, came = hub.holds_from(8)
+    first = context.new_page()
+    start(first, url, model)
+    assert came.wait(60)
+    wait_for(first, "(await webllm.cache.list())[0]?.stored_bytes >= 8 * 65536")
+    first.close()
+    go.set()
+    hub.seen.clear()
+
+    second = context.new_page()
+    start(second, url, model)
+    answer = ids(second)
+    assert len(answer) == 6 and isinstance(answer[0], int)
+    assert min(hub.pieces()) >= 8 and sorted(set(hub.pieces())) == sorted(hub.pieces())
+    phases = second.evaluate("events.map(({ phase }) => phase)")
+    assert {"download", "memory", "weights"} <= set(phases)
+    assert second.evaluate("events.find(({ phase }) => phase === 'download').stored") >= 8 * PIECE
+    second.close()
+
+    hub.close()
+    third = context.new_page()
+    start(third, url, "stories")  # by its name, and the hub is gone
+    assert ids(third) == answer
+    assert "download" not in third.evaluate("events.map(({ phase }) => phase)")
+    listed = third.evaluate("webllm.cache.list()")
+    assert [(m["name"], m["complete"], m["sha256"]) for m in listed] == [("stories", True, model["sha256"])]
+
+
+def test_a_cancelled_load_keeps_its_pieces_and_two_tabs_share_the_rest(context, url, hub, model):
+    go, came = hub.holds_from(8)
+    pages = [context.new_page(), context.new_page()]
+    start(pages[0], url, model)
+    assert came.wait(60)
+    wait_for(pages[0], "(await webllm.cache.list())[0]?.stored_bytes >= 8 * 65536")
+    pages[0].evaluate("aborting.abort()")
+    assert ids(pages[0])[0] == "AbortError"
+    hub.seen.clear()
+    for page in pages:
+        start(page, url, model)
+    wait_for(pages[1], "events.some(({ loaded }) => loaded >= 8 * 65536)")
+    go.set()
+    first, second = ids(pages[0]), ids(pages[1])
+    assert len(first) == 6 and first == second
+    assert min(hub.pieces()) >= 8
+
+
+def test_where_only_the_whole_hash_is_known_a_wrong_file_is_never_used(context, url, hub, model):
+    page = context.new_page()
+    known = {name: model[name] for name in ("name", "url", "sha256", "piece_bytes")}
+    right, hub.data = hub.data, hub.data[:-1] + b"!"
+    start(page, url, known)
+    name, message = ids(page)
+    assert name == "ChecksumMismatch" and model["sha256"] in message and "it was deleted" in message
+    assert page.evaluate("webllm.cache.list()") == []
+    hub.data = right
+    start(page, url, known)
+    assert len(ids(page)) == 6
+    assert page.evaluate("webllm.cache.list()")[0]["complete"]
+
+
+def test_keep_false_stores_nothing_and_an_imported_file_is_loaded_by_name(context, url, hub, model):
+    page = context.new_page()
+    hub.fault = lambda handler, index: index == 0 and not handler.answer(200, hub.data)
+    page.goto(f"{url}/?model=")
+    load = """async ([model, options]) => {
+        const llm = await webllm.load(model, { context: 128, ...options });
+        const ids = await llm.generate([1, 403], 6);
+        await llm.close();
+        return ids;
+    }"""
+    answer = page.evaluate(load, [model, {"keep": False}])
+    assert len(answer) == 6
+    assert page.evaluate("webllm.cache.list()") == []
+    fetched = """async (url) => {
+        const blob = await (await fetch(url, { headers: { Range: "bytes=0-1" } })).blob();
+        return (await webllm.cache.import(new File([blob], "mine.gguf"))).complete;
+    }"""
+    assert page.evaluate(fetched, model["url"]) is True
+    hub.close()
+    assert page.evaluate(load, ["mine", {}]) == answer
