@@ -62,7 +62,7 @@ export class Kept {
 
   /** The hash of the whole file is known and those of its pieces are not: only the whole can be checked. */
   get unchecked() {
-    const { sha256, hashes, checked } = this.manifest;
+    const { sha256, hashes, checked } = this.manifest ?? {};
     return Boolean(sha256) && !hashes && !checked;
   }
 

@@ -70,6 +70,7 @@ class StoredSource {
   #shared;
   #held = new Map(); // pieces, or promises of them
   #cursor = 0; // the piece that was read last
+  #pieceBytes = 0;
 
   constructor(entry, kept, onProgress) {
     this.name = entry.url ?? entry.name;
@@ -81,6 +82,7 @@ class StoredSource {
     if (!this.#kept.complete) await this.#shared.ready();
     else this.#kept.save({ last_used: seconds() }).catch(() => {}); // of no weight on a full disk
     this.size = this.#kept.manifest.bytes;
+    this.#pieceBytes = this.#kept.manifest.piece_bytes;
   }
 
   async read(offset, size) {
@@ -94,10 +96,9 @@ class StoredSource {
       const wanted = `wanted bytes ${offset} to ${offset + target.length}, but the file has ${this.size}`;
       throw failure("Truncated", `${this.name}: ${wanted}; fetch it anew`);
     }
-    const { piece_bytes } = this.#kept.manifest;
     for (let at = 0; at < target.length; ) {
-      const index = Math.floor((offset + at) / piece_bytes);
-      const from = offset + at - index * piece_bytes;
+      const index = Math.floor((offset + at) / this.#pieceBytes);
+      const from = offset + at - index * this.#pieceBytes;
       const part = (await this.#piece(index)).subarray(from, from + target.length - at);
       target.set(part, at);
       at += part.length;
@@ -105,7 +106,7 @@ class StoredSource {
   }
 
   forget(offset) {
-    const first = Math.floor(offset / this.#kept.manifest.piece_bytes);
+    const first = Math.floor(offset / this.#pieceBytes);
     for (const index of this.#held.keys()) if (index < first) this.#held.delete(index);
   }
 
@@ -171,6 +172,7 @@ class SharedDownload {
   /** Piece `index` is in the store. The last one counts only when the whole is known to be right. */
   async need(index) {
     const kept = this.#kept;
+    if (this.#error?.name === "ChecksumMismatch") throw this.#error; // what was read before it was found may be wrong
     const there = () => kept.has(index) && !(kept.unchecked && index === kept.count - 1);
     if (there()) return;
     this.#start();
