@@ -41,7 +41,8 @@ export function adoptFile(name, file) {
 
 /**
  * Open a model file.
- * @param {string | File} location  a name that is stored, or an address
+ * @param {string | File | Partial<import("./stored_source.js").Entry>} location  a name that is stored, an address, or
+ *   an entry of site.json
  * @param {(progress: object) => void} [onProgress]  see openStored
  * @returns {Promise<Source>}
  * @throws ModelNotFound, FetchError
@@ -54,6 +55,7 @@ export function openSource(location, onProgress) {
 }
 
 async function openLocation(location, onProgress) {
+  if (typeof location === "object") return openEntry(location, onProgress, true);
   const stored = /[/:]/.test(location) ? null : await openByName(location, onProgress);
   return stored ?? openEntry({ url: new URL(location, self.location.href).href }, onProgress, true);
 }

@@ -19,6 +19,8 @@
 
 import * as cache from "./cache.js";
 
+export { cache };
+
 const failure = (name, message, details = {}) => Object.assign(new Error(message), { name, ...details });
 
 /**
