@@ -5,7 +5,8 @@
     OUT/wheels/          webllm and the two wheels it needs in the page
     OUT/models/          the model, if one was given
     OUT/site.json        {"wheels": [file names, in the order to install],
-                          "models": {short name: {"url", "bytes"}}, "pyodide": version}
+                          "models": {short name: {"url", "bytes", "sha256", "piece_bytes", "pieces"}},
+                          "pyodide": version}
 
 Nothing is fetched here, and the page loads nothing from elsewhere. What the page does with it all is its own matter.
 """
@@ -18,8 +19,10 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from webllm.errors import FetchError, RequestError
+from webllm.pieces import hashed
 
 PYODIDE_FILES = ("pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
 MANIFEST = "site.json"
@@ -127,11 +130,11 @@ def _is_site(folder: Path) -> bool:
     return isinstance(manifest, dict) and manifest.keys() == {"wheels", "models", "pyodide"}
 
 
-def _models(model: Path | None) -> dict[str, dict[str, str | int]]:
+def _models(model: Path | None) -> dict[str, dict[str, Any]]:
     """The models as the manifest lists them."""
     if model is None:
         return {}
-    return {short_name(model): {"url": f"models/{model.name}", "bytes": model.stat().st_size}}
+    return {short_name(model): {"url": f"models/{model.name}", **hashed(model)}}
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -17,7 +17,7 @@ RANKS = [
     ["limits", "plan", "sampling"],
     ["kernels", "memory", "link"],
     ["checkpoint.", "tokenizer_json", "tokenizer", "template_sandbox", "chat_template", "stops"],
-    ["catalog", "cache_folder", "pull"],
+    ["catalog", "pieces", "cache_folder", "pull"],
     ["ops"],
     ["weights"],
     ["models."],
