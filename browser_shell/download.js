@@ -24,8 +24,8 @@ export class Download {
   /**
    * @param {import("./kept.js").Kept} kept  seen as it is now, and locked
    * @param {import("./stored_source.js").Entry} entry
-   * @param {{onReady: () => void, onBytes: () => void, onPiece: (index: number, hash: string, bytes: Uint8Array) => void}}
-   *   told  onReady: the file's size is known
+   * @param {{onReady: () => void, onBytes: () => void, onPiece: (index: number, bytes: Uint8Array) => void,
+   *   onStored: (index: number, hash: string) => void}} told  onReady: the file's size is known; onPiece: a piece has come
    * @param {AbortSignal} signal
    */
   constructor(kept, entry, told, signal) {
@@ -157,9 +157,11 @@ export class Download {
       this.#told.onBytes();
     });
     if (kept.has(index)) return;
-    const hash = await kept.write(index, bytes);
+    const hash = await kept.check(index, bytes);
+    this.#told.onPiece(index, bytes); // the reader need not wait for the disk
+    await kept.write(index, hash, bytes);
     this.#coming.delete(index);
-    this.#told.onPiece(index, hash, bytes);
+    this.#told.onStored(index, hash);
   }
 
   /** Do what needs a server: again, with the next mirror, until it succeeds or there is no hope. */

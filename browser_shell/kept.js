@@ -105,19 +105,23 @@ export class Kept {
   }
 
   /**
-   * @returns {Promise<string>} the piece's hash
-   * @throws ChecksumMismatch, and what a full disk throws
+   * @returns {Promise<string>} the hash of what came as a piece
+   * @throws ChecksumMismatch if another is known
    */
-  async write(index, bytes) {
+  async check(index, bytes) {
     const { name, hashes } = this.manifest;
     const hash = await sha256(bytes);
     if (hashes && hash !== hashes[index]) {
       const wanted = `wanted SHA-256 ${hashes[index]}, got ${hash}`;
       throw failure("ChecksumMismatch", `${name}: piece ${index} of ${this.count} came damaged: ${wanted}`);
     }
+    return hash;
+  }
+
+  /** Write a piece that was checked. Throws what a full disk throws. */
+  async write(index, hash, bytes) {
     await this.#folders.write(this.key, `${index}-${hash}`, bytes);
     this.note(index, hash);
-    return hash;
   }
 
   /** These should be the hashes of the pieces; what is here and has another is dropped. */

@@ -103,7 +103,8 @@ async function copyInto(kept, file, name, onProgress) {
     await kept.save({ name, bytes: file.size, piece_bytes: PIECE_BYTES, last_used: seconds(), ...nothingKnown });
     for (let i = 0; i < kept.count; i++) {
       const from = i * PIECE_BYTES;
-      await kept.write(i, new Uint8Array(await file.slice(from, from + kept.sizeOf(i)).arrayBuffer()));
+      const bytes = new Uint8Array(await file.slice(from, from + kept.sizeOf(i)).arrayBuffer());
+      await kept.write(i, await kept.check(i, bytes), bytes);
       onProgress({ phase: "import", loaded: from + kept.sizeOf(i), total: file.size });
     }
   } catch (error) {

@@ -119,7 +119,7 @@ class StoredSource {
   async #piece(index) {
     this.#cursor = index;
     for (let tries = 0; tries < TRIES; tries++) {
-      if (!this.#kept.complete) await this.#shared.need(index);
+      if (!this.#kept.complete) await this.#shared.need(index, () => this.#held.has(index));
       const bytes = await this.#load(index);
       for (let next = index + 1; next <= index + READ_AHEAD; next++) if (this.#kept.has(next)) this.#load(next);
       if (bytes) return bytes;
@@ -169,11 +169,11 @@ class SharedDownload {
     await this.#until(() => this.#ready);
   }
 
-  /** Piece `index` is in the store. The last one counts only when the whole is known to be right. */
-  async need(index) {
+  /** Piece `index` is held or in the store. The last one counts only when the whole is known to be right. */
+  async need(index, isHeld) {
     const kept = this.#kept;
     if (this.#error?.name === "ChecksumMismatch") throw this.#error; // what was read before it was found may be wrong
-    const there = () => kept.has(index) && !(kept.unchecked && index === kept.count - 1);
+    const there = () => (isHeld() || kept.has(index)) && !(kept.unchecked && index === kept.count - 1);
     if (there()) return;
     this.#start();
     this.#download?.want(index);
@@ -202,10 +202,11 @@ class SharedDownload {
     const told = {
       onReady: () => this.#say({ what: "ready" }),
       onBytes: () => this.#meter.report(this.#download.bytesComing),
-      onPiece: (index, hash, bytes) => {
+      onPiece: (index, bytes) => {
         this.#onPiece(index, bytes);
-        this.#say({ what: "piece", index, hash });
+        this.#tell({ what: "piece" });
       },
+      onStored: (index, hash) => this.#say({ what: "piece", index, hash }),
     };
     this.#download = new Download(this.#kept, this.#entry, told, this.#closed.signal);
     if (!this.#kept.complete) await this.#download.run();

@@ -643,3 +643,47 @@ def test_keep_false_stores_nothing_and_an_imported_file_is_loaded_by_name(contex
     assert page.evaluate(fetched, model["url"]) is True
     hub.close()
     assert page.evaluate(load, ["mine", {}]) == answer
+
+
+# The same in Python
+
+PYTHON = """async () => {
+    const { loadPyodide } = await import("./modules/pyodide.mjs");
+    const { openSource } = await import("./modules/sources.js");
+    window.webllmHost = { cache: await import("./modules/cache.js"), openSource };
+    const { wheels } = await (await fetch("site.json")).json();
+    const python = await loadPyodide({ indexURL: new URL("pyodide/", location.href).href });
+    for (const wheel of wheels)
+        python.unpackArchive(await (await fetch(`wheels/${wheel}`)).arrayBuffer(), "wheel");
+    window.run = async (code) => JSON.parse(await python.runPythonAsync(code));
+}"""
+
+
+def test_python_in_the_page_has_the_same_store(page, url, hub, unknown):
+    page.goto(f"{url}/bench.html")
+    page.evaluate(PYTHON)
+
+    def run(code):
+        return page.evaluate("code => run(code)", code)
+
+    fetched = f"""
+import json
+from webllm import cache, errors, host
+
+events = []
+source = await host.current().open_source({unknown["url"]!r}, events.append)
+data = await source.read(0, source.size)
+source.close()
+json.dumps([len(data), events[-1]["phase"], events[-1]["loaded"]])"""
+    assert run(fetched) == [SIZE, "download", SIZE]
+    [model] = run("json.dumps(await cache.list())")
+    assert model["complete"] and model["url"] == unknown["url"] and model["sha256"] is None
+    assert run("json.dumps(await cache.verify('tiny.gguf', events.append))") is True
+    assert run("json.dumps(events[-1]['phase'])") == "verify"
+    imported = "file = await cache.export('tiny.gguf')\njson.dumps(await cache.import_(file, 'copy'))"
+    assert run(imported)["stored_bytes"] == SIZE
+    by_name = "copy = await host.current().open_source('copy')\njson.dumps(await copy.read(0, copy.size) == data)"
+    assert run(by_name) is True
+    missing = "try: await cache.verify('no')\nexcept errors.ModelNotFound as error: said = str(error)\njson.dumps(said)"
+    assert "there are: copy, tiny.gguf" in run(missing) or "there are: tiny.gguf, copy" in run(missing)
+    assert run("json.dumps([await cache.delete(name) for name in ('copy', 'tiny.gguf', 'no')])") == [True, True, False]
