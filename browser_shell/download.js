@@ -33,7 +33,7 @@ export class Download {
     this.#entry = entry;
     this.#told = told;
     this.#signal = signal;
-    this.#urls = new Set([entry.url, ...entry.mirrors]);
+    this.#urls = new Set([entry.url, ...entry.mirrors].filter(Boolean)); // what was imported has none
   }
 
   /** Bytes of pieces that are not whole yet. */
@@ -181,7 +181,8 @@ export class Download {
         }
       }
     }
-    throw last ?? failure("FetchError", `${this.#entry.url}: no server has the file`);
+    const way = "a part of what was imported is damaged: delete it and import it again";
+    throw last ?? failure("ChecksumMismatch", `${this.#entry.name}: ${way}`);
   }
 
   #pause(ms) {
@@ -213,7 +214,7 @@ export class Download {
   /** The error for the user, who should know that nothing is lost. */
   async #explained(error) {
     const { manifest } = this.#kept;
-    if (this.#signal.aborted || !manifest) return error;
+    if (this.#signal.aborted || !manifest?.url) return error;
     if (error.name === "QuotaExceededError") return filled(manifest.name, manifest.bytes - this.#kept.storedBytes);
     if (!["FetchError", "Truncated", "ModelNotFound", "ChecksumMismatch"].includes(error.name)) return error;
     const kept = `${this.#kept.storedBytes} of ${manifest.bytes} bytes are kept`;

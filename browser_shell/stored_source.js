@@ -54,7 +54,7 @@ export async function openByName(name, onProgress = () => {}) {
 
 function complete(given) {
   const { url, mirrors = [], bytes = null, sha256 = null, pieces = null, piece_bytes = PIECE_BYTES } = given;
-  const name = given.name ?? decodeURI(url.split(/[?#]/)[0]).split("/").at(-1);
+  const name = given.name ?? (url.split(/[?#]/)[0].split("/").at(-1).replace(/\.gguf$/i, "") || url);
   const positive = (value) => Number.isSafeInteger(value) && value > 0;
   const wrong =
     (bytes !== null && !positive(bytes) && "bytes") ||
