@@ -147,6 +147,8 @@ def blank(page, url):
                         source.forget(at);
                         await source.readInto(bytes.subarray(at, at + 100_000), at);
                     }
+                    while (events.length && events.at(-1).loaded < source.size) // the disk is behind the reader
+                        await new Promise((resolve) => setTimeout(resolve, 10));
                     source.close();
                     return await hash(bytes);
                 } catch ({ name, message }) {
