@@ -8,6 +8,8 @@ export const TITLES = {
   OutOfMemory: "The GPU has too little memory",
   ModelNotFound: "The model was not found",
   FetchError: "Something could not be fetched",
+  StorageFull: "There is no room for the model",
+  ChecksumMismatch: "The model came damaged",
   DeviceLost: "The GPU went away",
   ContextFull: "The conversation is too long",
 };

@@ -5,6 +5,7 @@ import { $, announce, copyText, show } from "./dom.js";
 import { onFile } from "./files.js";
 import { addMessage, keepMessages } from "./messages.js";
 import { fillSettings, requestOptions, systemMessages } from "./settings.js";
+import { showStoredModels } from "./stored_models.js";
 import { keepOffline, listModels, load } from "./webllm.js";
 
 const MB = 1e6;
@@ -16,6 +17,7 @@ const wrongSettings = fillSettings(query);
 let llm = null;
 let loading = null; // AbortController of the load that is under way
 let conversation = []; // {role, content}; a new array after every change
+let downloading = false;
 let draft = null; // what stood in the prompt before a question was put there to be edited
 
 /** "loading", "ready", "generating" or "error"; the style sheet and tests go by it. */
@@ -114,6 +116,7 @@ function askForFile(text, wayOut) {
 }
 
 function showLoading() {
+  downloading = false;
   $("loading-text").textContent = "Starting Python and fetching the model";
   $("loading-bar").removeAttribute("value");
   hideAlert();
@@ -131,9 +134,11 @@ function showReady(name) {
   if (document.activeElement === document.body) focusPrompt();
 }
 
-function showProgress({ phase, loaded, total, seconds }) {
-  if (phase !== "weights") return;
-  const speed = loaded / seconds;
+/** The download, as long as there is one; then what goes from the browser's store to the GPU. */
+function showProgress({ phase, loaded, total, stored = 0, seconds }) {
+  if (phase === "download") downloading = loaded < total;
+  if (phase === "weights" ? downloading : phase !== "download") return;
+  const speed = (loaded - stored) / seconds;
   const left = speed > 0 ? Math.ceil((total - loaded) / speed) : 0;
   const rate = `${(speed / MB).toFixed(0)} MB/s`;
   const done = loaded < total ? `${rate}, ${left} s left` : "preparing the GPU";
@@ -337,6 +342,7 @@ $("new-chat").addEventListener("click", startOver);
 $("copy-chat").addEventListener("click", ({ currentTarget }) => copyText(currentTarget, transcript()));
 $("examples").addEventListener("click", ({ target }) => target.matches("button") && ask(target.textContent));
 onFile(openFile);
+showStoredModels(open);
 
 keepOffline().catch(() => {}); // the page works without, as long as there is a network
 start();

@@ -1,6 +1,7 @@
 /**
- * Bytes of model files in the browser: from a web server, with or without Range, or from a file the
- * user picked. Nothing here knows what is in the file. Errors carry the name of Python's class.
+ * Bytes of model files in the browser: out of the browser's store, into which a web server's files are fetched; straight
+ * from a web server, with or without Range, where nothing may be kept; or from a file the user picked. Nothing here knows
+ * what is in the file. Errors carry the name of Python's class.
  *
  * @typedef {object} Source
  * @property {string} name  URL or file name, for messages
@@ -11,18 +12,26 @@
  * @property {() => void} close
  */
 
+import { openByName, openStored } from "./stored_source.js";
+
 const READ_AHEAD = 64 << 20; // bytes taken from the network before anyone asks for them
 const SKIP = 1 << 20; // a gap up to this many bytes is read over rather than asked around
 
 /** @type {Map<string, Promise<Source>>} opened before anyone asked */
 const early = new Map();
 
-/** Start fetching `url` now; the next `openSource(url)` takes over what has come by then. */
-export function prefetch(url) {
-  if (early.has(url)) return;
-  const source = HttpSource.open(url);
+/**
+ * Start fetching a file now; the next `openSource(url)` takes over what has come by then.
+ * @param {Partial<import("./stored_source.js").Entry>} entry  without a url, one that is stored under its name
+ * @param {(progress: object) => void} [onProgress]  see openStored
+ * @param {boolean} [keep]  false: nothing of it is stored
+ */
+export function prefetch(entry, onProgress, keep = true) {
+  const location = entry.url ?? entry.name;
+  if (early.has(location)) return;
+  const source = openEntry(entry, onProgress, keep);
   source.catch(() => {}); // told to whoever opens it
-  early.set(url, source);
+  early.set(location, source);
 }
 
 /** Make a picked file known under `name`, for the next `openSource(name)`. */
@@ -32,15 +41,29 @@ export function adoptFile(name, file) {
 
 /**
  * Open a model file.
- * @param {string | File} location
+ * @param {string | File | Partial<import("./stored_source.js").Entry>} location  a name that is stored, an address, or
+ *   an entry of site.json
+ * @param {(progress: object) => void} [onProgress]  see openStored
  * @returns {Promise<Source>}
  * @throws ModelNotFound, FetchError
  */
-export function openSource(location) {
+export function openSource(location, onProgress) {
   if (location instanceof Blob) return Promise.resolve(new FileSource(location.name ?? "file", location));
-  const source = early.get(location) ?? HttpSource.open(location);
+  const source = early.get(location) ?? openLocation(location, onProgress);
   early.delete(location);
   return source;
+}
+
+async function openLocation(location, onProgress) {
+  if (typeof location === "object") return openEntry(location, onProgress, true);
+  const stored = /[/:]/.test(location) ? null : await openByName(location, onProgress);
+  return stored ?? openEntry({ url: new URL(location, self.location.href).href }, onProgress, true);
+}
+
+async function openEntry(entry, onProgress, keep) {
+  if (!entry.url) return (await openByName(entry.name, onProgress)) ?? HttpSource.open(entry.name);
+  const stored = keep && entry.url.startsWith("http") ? await openStored(entry, onProgress) : null;
+  return stored ?? HttpSource.open(entry.url);
 }
 
 const failure = (name, message) => Object.assign(new Error(message), { name });

@@ -3,8 +3,9 @@
  *
  * @typedef {{phase: string, loaded: number, total: number, tensors: number, seconds: number}} Progress
  * @typedef {object} LoadOptions
- * @property {(progress: Progress) => void} [onProgress]  loaded and total in bytes; first the phase "memory", whose
- *   total is what the model will take on the GPU
+ * @property {(progress: Progress) => void} [onProgress]  loaded and total in bytes; the phase "download" tells what is in
+ *   the browser's store, `stored` bytes of it from before; "memory" in its total what the model will take on the GPU;
+ *   "weights" what is there
  * @property {number} [context]  most tokens of a conversation
  * @property {"f16" | "f32" | "int8"} [kv]  numbers of the cache
  * @property {boolean} [exact]  no approximate kernels
@@ -13,7 +14,12 @@
  *   in another load, `tuning` of `stats()`
  * @property {AbortSignal} [signal]  ends the load and frees what it had; `load` then throws the signal's reason
  * @property {GPUPowerPreference} [powerPreference]  which GPU, where there are several
+ * @property {boolean} [keep]  false: the browser stores nothing of the model, and fetches it anew each time
  */
+
+import * as cache from "./cache.js";
+
+export { cache };
 
 const failure = (name, message, details = {}) => Object.assign(new Error(message), { name, ...details });
 
@@ -23,7 +29,8 @@ const failure = (name, message, details = {}) => Object.assign(new Error(message
  *     const llm = await window.webllm.load("smollm2-135m-instruct", { onProgress: console.log });
  *     const ids = await llm.generate([1, 9690], 8);
  *
- * @param {string | File} model  a name of site.json, the URL of a .gguf file, or a picked file
+ * @param {string | File | object} model  a name of site.json or of `cache.list()`, the URL of a .gguf file, a picked file,
+ *   or what site.json would say of one: {url, mirrors, bytes, sha256, piece_bytes, pieces}, all but `url` where known
  * @param {LoadOptions} [options]
  * @returns {Promise<Model>}
  * @throws an Error whose name is one of webllm/errors.py: NoAdapter, ModelNotFound, FetchError, ...; of the GPU's
@@ -32,6 +39,7 @@ const failure = (name, message, details = {}) => Object.assign(new Error(message
 export async function load(model, { onProgress, signal, powerPreference, ...options } = {}) {
   if (powerPreference) options.power_preference = powerPreference;
   signal?.throwIfAborted();
+  if (options.keep !== false) cache.persist();
   const worker = new WorkerClient(); // first, as it starts Python
   const abort = () => worker.terminate(signal.reason);
   signal?.addEventListener("abort", abort);
@@ -213,13 +221,22 @@ class WorkerClient {
   }
 }
 
+/** What the worker opens: a file, or an entry as site.json lists it, with its whole address. */
 async function locate(model) {
   if (model instanceof File) return model;
-  if (/[/:]|\.gguf$/.test(model)) return new URL(model, document.baseURI).href;
+  if (typeof model === "object") return resolved(model, document.baseURI);
+  if (/[/:]|\.gguf$/.test(model)) return resolved({ url: model }, document.baseURI);
   const models = await listModels();
-  if (models[model]) return new URL(models[model].url, import.meta.url).href;
-  const known = Object.keys(models).join(", ") || "none";
+  if (Object.hasOwn(models, model)) return resolved({ name: model, ...models[model] }, import.meta.url);
+  const stored = await cache.list();
+  const found = stored.find(({ name }) => name === model);
+  if (found) return { name: model };
+  const known = [...Object.keys(models), ...stored.map(({ name }) => name)].join(", ") || "none";
   throw failure("ModelNotFound", `no model "${model}" here; there are: ${known}. Or give the URL of a .gguf file`);
 }
 
-window.webllm = { load, bench, doctor, keepOffline };
+function resolved({ url, mirrors = [], ...entry }, base) {
+  return { ...entry, url: new URL(url, base).href, mirrors: mirrors.map((mirror) => new URL(mirror, base).href) };
+}
+
+window.webllm = { load, bench, doctor, cache, keepOffline };

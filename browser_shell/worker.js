@@ -9,6 +9,7 @@
 import { Tokenizer } from "@huggingface/tokenizers";
 
 import { openDevice } from "./bridge.js";
+import * as cache from "./cache.js";
 import { startPython } from "./python.js";
 import { adoptFile, openSource, prefetch } from "./sources.js";
 
@@ -29,10 +30,11 @@ self.onmessage = async ({ data: { id, method, args } }) => {
 };
 
 /** Start all else that takes time at once: the adapter and the model's bytes. */
-async function load({ id, method, args: { model, options } }, onEvent) {
+async function load({ id, method, args: { model, options: given } }, onEvent) {
+  const { keep, ...options } = given;
   const started = performance.now();
   const seconds = () => (performance.now() - started) / 1000;
-  const location = begin(model);
+  const location = begin(model, keep, (event) => postMessage({ id, event }));
   device = openDevice({ adapter: options.adapter, powerPreference: options.power_preference });
   // No adapter is told before Python is up.
   const [adapter_s, { seconds: startup }] = await Promise.all([device.then(seconds), python]);
@@ -41,11 +43,11 @@ async function load({ id, method, args: { model, options } }, onEvent) {
   return { ...info, startup: { ...startup, adapter_s, python_s, total_s: seconds() } };
 }
 
-/** @returns {string} what Python opens: a URL, or the picked file's name */
-function begin(model) {
+/** @returns {string} what Python opens: a URL, or the name of a picked or stored file */
+function begin(model, keep, onProgress) {
   if (model instanceof File) adoptFile(model.name, model);
-  else prefetch(model);
-  return model.name ?? model;
+  else prefetch(model, onProgress, keep);
+  return model.url ?? model.name;
 }
 
 /** Run a function of webllm/browser_api.py; JSON both ways. */
@@ -65,6 +67,7 @@ self.webllmHost = {
   },
 
   openSource,
+  cache,
 
   /** A function from text to ids, without special tokens. */
   createEncoder(tokenizerJson) {

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from webllm import errors
 
 if TYPE_CHECKING:
-    from webllm import sync
+    from webllm import cache, sync
     from webllm.api import LLM, load
     from webllm.sampling import Sampling
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "Sampling", "__version__", "errors", "load", "sync"]
+__all__ = ["LLM", "Sampling", "__version__", "cache", "errors", "load", "sync"]
 
 
 def __dir__() -> list[str]:
@@ -34,6 +34,6 @@ def __getattr__(name: str) -> Any:
     homes = {"LLM": "webllm.api", "load": "webllm.api", "Sampling": "webllm.sampling"}
     if name in homes:
         return getattr(import_module(homes[name]), name)
-    if name == "sync":
-        return import_module("webllm.sync")
+    if name in {"cache", "sync"}:
+        return import_module(f"webllm.{name}")
     raise AttributeError(f"module 'webllm' has no attribute {name!r}")

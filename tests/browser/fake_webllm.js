@@ -1,8 +1,9 @@
 /**
  * Stands in for webllm.js where a test needs a page and no model. Its answers come from `window.fake`:
- * {adapter, context, pieces, delay, error: {name, message}, errorAfter: pieces, loadErrors: [one a load or reload, null: none],
- * loading: true, to load until it is cancelled and to reload until it is closed}. `window.requests` are what `create` was
- * called with.
+ * {adapter, context, pieces, delay, error: {name, message}, errorAfter: pieces, loadErrors: [one a load or reload, null:
+ * none], loading: true, to load until it is cancelled and to reload until it is closed, events: of progress, besides the
+ * one of every load, stored: [{name, bytes, stored_bytes, complete}], what the cache lists, of which `busy` is being
+ * fetched}. `window.requests` are what `create` was called with.
  */
 
 const fake = {
@@ -12,6 +13,8 @@ const fake = {
   error: null,
   errorAfter: 0,
   loadErrors: [],
+  stored: [],
+  events: [],
   ...window.fake,
 };
 window.fake = fake;
@@ -23,6 +26,25 @@ window.closes = 0;
 const failure = ({ name, message }) => Object.assign(new Error(message), { name });
 const ended = (signal) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
 
+export const cache = {
+  list: async () => fake.stored,
+  space: async () => ({ used: 138_000_000, free: 4_000_000_000 }),
+  verify: async (name, onProgress) => {
+    onProgress({ phase: "verify", loaded: 98_000_000, total: 98_000_000 });
+    return fake.stored.find((model) => model.name === name).complete;
+  },
+  delete: async (name) => {
+    if (name === fake.busy) throw failure({ name: "RequestError", message: `${name} is being fetched by a page` });
+    fake.stored = fake.stored.filter((model) => model.name !== name);
+    return true;
+  },
+  export: async (name) => new File(["GGUF"], `${name}.gguf`),
+  import: async (file, name = file.name.replace(".gguf", "")) => {
+    fake.stored.unshift({ name, bytes: file.size, stored_bytes: file.size, complete: true });
+    return fake.stored[0];
+  },
+};
+
 export async function listModels() {
   return { tiny: { url: "models/tiny.gguf", bytes: 98_000_000 } };
 }
@@ -32,6 +54,7 @@ export async function keepOffline() {}
 export async function load(model, { onProgress, signal }) {
   window.loads.push(model.name ?? model);
   onProgress({ phase: "weights", loaded: 49_000_000, total: 98_000_000, tensors: 10, seconds: 2 });
+  for (const event of fake.events) onProgress({ tensors: 0, seconds: 2, ...event });
   if (fake.loading) await ended(signal);
   failIfTold();
   return new FakeModel();

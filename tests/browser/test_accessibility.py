@@ -13,6 +13,7 @@ VIOLATIONS = """async () => (await axe.run()).violations.map(({ id, nodes }) =>
 SLOW = {"pieces": ["word "] * 1000, "delay": 20}
 CODE = {"pieces": ["So:\n\n```python\n", "x = 1  # a line that is longer than a phone is wide\n" * 3, "```\n"]}
 LOST = {"name": "DeviceLost", "message": "the driver was reset"}
+STORED = [{"name": "big", "bytes": 98_000_000, "stored_bytes": 40_000_000, "complete": False}]
 BROKEN = {"name": "FetchError", "message": "http://127.0.0.1/models/tiny.gguf: the connection broke"}
 
 
@@ -64,6 +65,13 @@ def settings(open_page):
     page.get_by_label("Temperature").fill("9")
 
 
+def stored_models(open_page):
+    page = open_page(stored=STORED)
+    wait_for(page, "ready")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_role("button", name="Delete big").click()
+
+
 def load_error(open_page):
     wait_for(open_page(loadErrors=[BROKEN]), "error")
 
@@ -74,7 +82,7 @@ def lost(open_page):
     expect(page.get_by_role("button", name="Reload the model")).to_be_visible()
 
 
-STATES = [loading, ready, without_a_model, generating, conversation, editing, settings, load_error, lost]
+STATES = [loading, ready, without_a_model, generating, conversation, editing, settings, stored_models, load_error, lost]
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 320)])

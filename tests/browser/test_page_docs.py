@@ -18,4 +18,4 @@ def test_every_file_of_the_page_is_in_the_table_of_the_folder():
 def test_every_option_of_load_is_named_in_the_spelling_of_javascript():
     row = re.search(r"`webllm\.load\(model, \{(.+?)\}\)`", PAGE)
     expected = {re.sub(r"_(.)", lambda match: match[1].upper(), option) for option in browser_api._OPTIONS}
-    assert set(row[1].split(", ")) == expected | {"onProgress", "signal"}
+    assert set(row[1].split(", ")) == expected | {"onProgress", "signal", "keep"}

@@ -1,4 +1,4 @@
-"""Bytes of model files in the browser: servers with and without Range, servers that fail, picked files."""
+"""Bytes of model files of which nothing is kept: servers with and without Range, servers that fail, picked files."""
 
 import re
 import threading
@@ -66,11 +66,11 @@ def read(page, url):
     """read(location, [[offset, size], ...]) -> [file size, ends of each], or the error's name and text."""
     page.goto(f"{url}/site.json")
 
-    def read(location, ranges, prefetch=False):
+    def read(location, ranges):
         return page.evaluate(
-            """async ([location, ranges, early]) => {
+            """async ([location, ranges]) => {
                 const { openSource, prefetch } = await import("/modules/sources.js");
-                if (early) prefetch(location);
+                prefetch({ url: location }, undefined, false);
                 try {
                     const source = await openSource(location);
                     const ends = [];
@@ -84,7 +84,7 @@ def read(page, url):
                     return [name, message];
                 }
             }""",
-            [location, ranges, prefetch],
+            [location, ranges],
         )
 
     return read
@@ -98,13 +98,12 @@ HEADER_THEN_WEIGHTS = ([0, 1000], [1000, 200_000], [100_000, 500_000], [600_000,
 
 
 @pytest.mark.parametrize("path", ["ranges", "plain"])
-@pytest.mark.parametrize("prefetch", [True, False])
-def test_reading_forward_gives_the_right_bytes_from_any_server(read, server, path, prefetch):
-    assert read(f"{server}/{path}", HEADER_THEN_WEIGHTS, prefetch) == [SIZE, ends(*HEADER_THEN_WEIGHTS)]
+def test_reading_forward_gives_the_right_bytes_from_any_server(read, server, path):
+    assert read(f"{server}/{path}", HEADER_THEN_WEIGHTS) == [SIZE, ends(*HEADER_THEN_WEIGHTS)]
 
 
 def test_what_came_is_kept_so_that_header_and_weights_are_one_request(read, server):
-    read(f"{server}/ranges", HEADER_THEN_WEIGHTS[:4], prefetch=True)
+    read(f"{server}/ranges", HEADER_THEN_WEIGHTS[:4])
     assert Handler.seen == [("/ranges", "bytes=0-")]
 
 

@@ -265,7 +265,7 @@ def test_a_conversation_cannot_be_one_json_object(cli):
 
 
 def test_an_unforeseen_error_is_one_json_object_and_shows_its_stack_on_stderr(cli, monkeypatch):
-    monkeypatch.setattr("webllm.pull.remove", lambda name: 1 / 0)
+    monkeypatch.setattr("webllm.cache_folder.remove", lambda name: 1 / 0)
     status, out, err = cli("rm", "smollm2-135m-instruct", "--json")
     assert (status, json.loads(out)["error"]["type"]) == (1, "ZeroDivisionError")
     assert "Traceback" in err
@@ -292,7 +292,7 @@ def runtime_folders(cli, monkeypatch):
         assert cli("rm", "smollm2-135m-instruct")[0] == 0
         return seen.pop()
 
-    monkeypatch.setattr("webllm.pull.remove", look)
+    monkeypatch.setattr("webllm.cache_folder.remove", look)
     return run
 
 

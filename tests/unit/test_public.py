@@ -30,7 +30,7 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_the_package_exports_these_names() -> None:
-    assert sorted(webllm.__all__) == ["LLM", "Sampling", "__version__", "errors", "load", "sync"]
+    assert sorted(webllm.__all__) == ["LLM", "Sampling", "__version__", "cache", "errors", "load", "sync"]
     assert all(hasattr(webllm, name) for name in webllm.__all__)
 
 
@@ -40,7 +40,7 @@ def test_importing_webllm_loads_neither_gpu_nor_arrays() -> None:
 
 def test_taking_load_from_webllm_loads_neither_gpu_nor_arrays() -> None:
     """They come with the first model; in the page they never do."""
-    assert not modules_after("from webllm import LLM, load, sync") & {"wgpu", "numpy", "tokenizers", "jinja2"}
+    assert not modules_after("from webllm import LLM, cache, load, sync") & {"wgpu", "numpy", "tokenizers", "jinja2"}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from webllm import catalog, pull
+from webllm import cache_folder, catalog, pull
 from webllm.errors import ChecksumMismatch, FetchError, ModelNotFound
 from webllm.host.native import open_source
 
@@ -215,16 +215,16 @@ def test_a_path_is_its_own_answer(entry, tmp_path):
 
 def test_removing_a_model_empties_its_place(hub, entry):
     pull.pull("tiny")
-    assert pull.remove("tiny")
+    assert cache_folder.remove("tiny")
     assert pull.cached("tiny") is None
-    assert not pull.remove("tiny")
+    assert not cache_folder.remove("tiny")
     assert not list(pull.cache_folder().iterdir())  # nor is the lock left
 
 
 def test_only_short_names_can_be_removed(entry, tmp_path):
     (tmp_path / "own.gguf").touch()
     with pytest.raises(ModelNotFound, match=r"no short name.*own\.gguf.*smollm2-135m-instruct"):
-        pull.remove(str(tmp_path / "own.gguf"))
+        cache_folder.remove(str(tmp_path / "own.gguf"))
     assert (tmp_path / "own.gguf").exists()
 
 

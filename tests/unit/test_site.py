@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from webllm.errors import FetchError, RequestError
+from webllm.pieces import hashed
 from webllm.site import PYODIDE_FILES, Parts, build_site, short_name
 from webllm.static_server import Request, serve_in_thread
 
@@ -74,7 +75,7 @@ def test_the_manifest_names_what_the_page_has_to_install_and_load(parts, model, 
             "jinja2-3.1.6-py3-none-any.whl",
             "webllm-0.1.0-py3-none-any.whl",
         ],
-        "models": {"smollm2-135m-instruct": {"url": f"models/{model.name}", "bytes": 100}},
+        "models": {"smollm2-135m-instruct": {"url": f"models/{model.name}", **hashed(model)}},
         "pyodide": "314.0.7",
     }
 

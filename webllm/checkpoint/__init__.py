@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 
 class Source(Protocol):
@@ -18,6 +18,19 @@ class Source(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class StoredModel(TypedDict):
+    """A model file that is kept on this machine, or the part of it that came so far."""
+
+    name: str  # what `webllm.load` knows it by
+    key: str  # where it is kept
+    url: str | None  # where it came from; None: imported
+    bytes: int  # of the whole file
+    stored_bytes: int  # how much of it is here
+    complete: bool  # all of it is here, and its hashes are right
+    sha256: str | None  # of the whole file, in hex, where it is known
+    last_used: float  # seconds since 1970
 
 
 @dataclass(frozen=True)

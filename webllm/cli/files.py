@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from webllm.catalog import CATALOG
 from webllm.cli.options import Json, Model
 from webllm.cli.output import emit, megabytes, progress
+
+if TYPE_CHECKING:
+    from webllm.cache_folder import KeptModel
 
 
 def pull(model: Model, as_json: Json = False) -> None:
@@ -24,24 +27,26 @@ def pull(model: Model, as_json: Json = False) -> None:
 
 
 def list_models(as_json: Json = False) -> None:
-    """List the short names, and which of them are on this machine."""
-    from webllm.pull import cached
+    """List the short names, and which of them are on this machine; and the models that were imported."""
+    from webllm.cache_folder import kept_model, kept_models
 
-    paths = {name: cached(name) for name in CATALOG}
-    models = [
-        {
-            "name": entry.name,
-            "description": entry.description,
-            "bytes": entry.size,
-            "licence": entry.licence,
-            "path": str(path) if (path := paths[entry.name]) else None,
-        }
-        for entry in CATALOG.values()
-    ]
+    names = dict.fromkeys([*CATALOG, *(model.name for model in kept_models())])
+    models = [_described(model) for name in names if (model := kept_model(name))]
     lines = (
-        f"{e.name}  {megabytes(e.size)}  {e.description}\n  {paths[e.name] or 'not here yet'}" for e in CATALOG.values()
+        f"{m['name']}  {megabytes(m['bytes'])}  {m['description']}\n  {m['path'] or 'not here yet'}" for m in models
     )
     emit({"models": models}, as_json, "\n".join(lines))
+
+
+def _described(model: KeptModel) -> dict[str, Any]:
+    entry = CATALOG.get(model.name)
+    return {
+        "name": model.name,
+        "description": entry.description if entry else "imported",
+        "bytes": model.size,
+        "licence": entry.licence if entry else None,
+        "path": str(model.path) if model.complete else None,
+    }
 
 
 def rm(
@@ -49,7 +54,7 @@ def rm(
     as_json: Json = False,
 ) -> None:
     """Delete a model from the cache folder. What is not there is as good as deleted: the status is 0 then too."""
-    from webllm.pull import remove
+    from webllm.cache_folder import remove
 
     removed = remove(model)
     emit({"removed": removed}, as_json, f"{model} was removed" if removed else f"{model} was not there")

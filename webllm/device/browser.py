@@ -56,7 +56,7 @@ class BrowserDevice:
             check_fit(program, linked, self.limits, self.info.name)
             text = json.dumps(vars(linked), separators=(",", ":"))
         files = to_js([source.js for source in sources])  # type: ignore[attr-defined]
-        with bridge_errors(), _reporter(on_progress) as report:
+        with bridge_errors(), reporting(on_progress) as report:
             loaded = BrowserLoaded(program, await self._bridge.load(text, files, report), seconds)
             seconds.update(self._bridge.seconds(loaded.id).to_py())
         for name, data in program.constants.items():
@@ -150,16 +150,19 @@ class _Bytes:
 
 
 @contextmanager
-def _reporter(on_progress: Progress | None) -> Iterator[Any]:
+def reporting(on_progress: Progress | None) -> Iterator[Any]:
     """`on_progress` as a JavaScript function that takes an object, or None."""
-    if on_progress is None:
-        yield None
-        return
-    proxy = create_proxy(lambda progress: on_progress(progress.to_py()))
+    proxy = reporter(on_progress)
     try:
         yield proxy
     finally:
-        proxy.destroy()
+        if proxy is not None:
+            proxy.destroy()
+
+
+def reporter(on_progress: Progress | None) -> Any:
+    """The same, which the caller destroys."""
+    return on_progress and create_proxy(lambda progress: on_progress(progress.to_py()))
 
 
 def _live(loaded: BrowserLoaded) -> int:

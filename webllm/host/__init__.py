@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 from collections.abc import Callable, Coroutine
 from importlib import import_module
 from typing import Any, Protocol, TypeVar, cast
 
-from webllm.checkpoint import Source
+from webllm.checkpoint import Source, StoredModel
 from webllm.device import Device, Progress
 
 T = TypeVar("T")
@@ -25,6 +26,16 @@ class BlockingCall(Protocol):
         raised at once. Raises `RequestError` where one cannot wait.
         """
         ...
+
+
+class Store(Protocol):
+    """Models that are kept on this machine; `webllm.cache` says what each of these does."""
+
+    async def list(self) -> builtins.list[StoredModel]: ...
+    async def verify(self, name: str, on_progress: Progress | None = None) -> bool: ...
+    async def delete(self, name: str) -> bool: ...
+    async def export(self, name: str) -> Any: ...
+    async def import_(self, file: Any, name: str | None = None, on_progress: Progress | None = None) -> StoredModel: ...
 
 
 class Host(Protocol):
@@ -53,6 +64,10 @@ class Host(Protocol):
 
     def BlockingCall(self) -> BlockingCall:
         """For `webllm.sync`."""
+        ...
+
+    def Store(self) -> Store:
+        """For `webllm.cache`."""
         ...
 
     def recall(self, name: str) -> str | None:

@@ -5,6 +5,8 @@ The worker hands the JavaScript side over as the global `webllmHost`.
 
 from __future__ import annotations
 
+import builtins
+import json
 import platform
 from asyncio import ensure_future
 from collections.abc import Callable, Coroutine
@@ -15,14 +17,16 @@ import pyodide
 from pyodide.ffi import JsException, can_run_sync, run_sync, to_js
 
 import webllm
+from webllm.checkpoint import StoredModel
 from webllm.device import Progress
-from webllm.device.browser import bridge_errors
+from webllm.device.browser import bridge_errors, reporter, reporting
 from webllm.device.browser import open_browser_device as open_device
 from webllm.errors import BadModel, RequestError
 
 __all__ = [
     "BlockingCall",
     "BrowserSource",
+    "Store",
     "encoder",
     "open_bytes",
     "open_device",
@@ -39,10 +43,11 @@ T = TypeVar("T")
 class BrowserSource:
     """A `Source` over one of sources.js, which the bridge reads directly when it loads weights."""
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Any, progress: Any = None) -> None:
         self.js = source
         self.name = str(source.name)
         self.size = int(source.size)
+        self._progress = progress  # is told of its download, which goes on while it is open
 
     async def read(self, offset: int, size: int) -> bytes:
         """Exactly `size` bytes from `offset`; for headers, not for weights. Raises `Truncated`, `FetchError`."""
@@ -53,6 +58,9 @@ class BrowserSource:
     def close(self) -> None:
         """Stop fetching and let go of what came."""
         self.js.close()
+        if self._progress is not None:
+            self._progress.destroy()
+            self._progress = None
 
 
 async def open_bytes(data: bytes) -> BrowserSource:
@@ -65,8 +73,48 @@ async def open_source(location: Any, on_progress: Progress | None = None) -> Bro
 
     Raises `ModelNotFound` or `FetchError`, naming URL and status.
     """
-    with bridge_errors():
-        return BrowserSource(await js.webllmHost.openSource(location))
+    progress = reporter(on_progress)
+    try:
+        with bridge_errors():
+            return BrowserSource(await js.webllmHost.openSource(location, progress), progress)
+    except BaseException:
+        if progress is not None:
+            progress.destroy()
+        raise
+
+
+class Store:
+    """See `host.Store`: the browser's own, through cache.js."""
+
+    async def list(self) -> builtins.list[StoredModel]:
+        """See `webllm.cache.list`."""
+        with bridge_errors():
+            return _plain(await js.webllmHost.cache.list())  # type: ignore[no-any-return]
+
+    async def verify(self, name: str, on_progress: Progress | None = None) -> bool:
+        """See `webllm.cache.verify`."""
+        with bridge_errors(), reporting(on_progress) as report:
+            return bool(await js.webllmHost.cache.verify(name, report))
+
+    async def delete(self, name: str) -> bool:
+        """See `webllm.cache.delete`."""
+        with bridge_errors():
+            return bool(await js.webllmHost.cache.delete(name))
+
+    async def export(self, name: str) -> Any:
+        """See `webllm.cache.export`."""
+        with bridge_errors():
+            return await js.webllmHost.cache.export(name)
+
+    async def import_(self, file: Any, name: str | None = None, on_progress: Progress | None = None) -> StoredModel:
+        """See `webllm.cache.import_`."""
+        with bridge_errors(), reporting(on_progress) as report:
+            return _plain(await js.webllmHost.cache.import_(file, name, report))  # type: ignore[no-any-return]
+
+
+def _plain(value: Any) -> Any:
+    """Through JSON: `to_py` would leave JavaScript's null as it is."""
+    return json.loads(js.JSON.stringify(value))
 
 
 def versions() -> dict[str, str | None]:

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
 import tempfile
-import threading
 import warnings
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import webllm
+from webllm.cache_folder import cache_folder
 from webllm.checkpoint import Source
 from webllm.device import Device, Progress
 from webllm.errors import SoftwareAdapterWarning
 from webllm.host.background import BlockingCall, start
 from webllm.host.encoder import rust_encoder as encoder
 from webllm.host.files import BytesSource, FileSource, HttpSource
-from webllm.pull import cache_folder, pull
+from webllm.host.store import CacheStore as Store
+from webllm.host.store import in_thread
+from webllm.pull import pull
 
 __all__ = [
     "BlockingCall",
+    "Store",
     "encoder",
     "open_bytes",
     "open_device",
@@ -80,24 +81,7 @@ async def open_source(location: str | Path, on_progress: Progress | None = None)
     """See `Host.open_source`. A short name is fetched into the cache first."""
     if str(location).startswith(("http://", "https://")):
         return await HttpSource.open(str(location))
-    return FileSource(await _pull(location, on_progress))
-
-
-async def _pull(location: str | Path, on_progress: Progress | None) -> Path:
-    """`pull` in a thread: progress is told on the caller's loop, and cancelling ends the download."""
-    loop, cancelled = asyncio.get_running_loop(), threading.Event()
-
-    def tell(progress: dict[str, Any]) -> None:
-        if cancelled.is_set():
-            raise asyncio.CancelledError  # from the thread: what has come stays for the next time
-        if on_progress:
-            loop.call_soon_threadsafe(on_progress, progress)
-
-    try:
-        return await asyncio.to_thread(pull, location, tell)
-    except asyncio.CancelledError:
-        cancelled.set()
-        raise
+    return FileSource(await in_thread(lambda tell: pull(location, tell), on_progress))
 
 
 def recall(name: str) -> str | None:
