@@ -2,8 +2,8 @@
  * The worker that a page's model lives in: Python (Pyodide), the GPU and the model's bytes.
  *
  * Messages from the page: {id, method, args}. Answers: any number of {id, event}, then {id, value} or
- * {id, error: {name, message, details}}. Methods: load {model, options}, reload, generate, chat, interrupt, cancel, bench,
- * doctor, stats, close; all but load go to webllm/browser_api.py as they are. load, bench and doctor start Python.
+ * {id, error: {name, message, details}}. Methods: load {model, options}, and those of webllm/browser_api.py, to which they
+ * go as they are. load and what needs no model start Python.
  */
 
 import { Tokenizer } from "@huggingface/tokenizers";
@@ -17,6 +17,8 @@ const failure = (name, message, details = {}) => Object.assign(new Error(message
 
 const PYODIDE_PARTS = ["pyodide.asm.mjs", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip"];
 
+const NEED_NO_MODEL = ["bench", "doctor", "kernels", "try_kernel"];
+
 let device = null; // promise of the bridge, until Python takes it
 let python = null; // promise of webllm.browser_api
 const startup = {}; // seconds that parts of starting Python took
@@ -24,7 +26,7 @@ const startup = {}; // seconds that parts of starting Python took
 self.onmessage = async ({ data: { id, method, args } }) => {
   const onEvent = (json) => postMessage({ id, event: JSON.parse(json) });
   try {
-    if (method === "bench" || method === "doctor") python ??= startPython();
+    if (NEED_NO_MODEL.includes(method)) python ??= startPython();
     const run = method === "load" ? load : call;
     postMessage({ id, value: await run({ id, method, args }, onEvent) });
   } catch ({ name, message, details }) {
