@@ -5,7 +5,10 @@ import { build } from "esbuild";
 
 const FROM = "browser_shell";
 const TO = "build/page";
-const ENTRIES = ["webllm.js", "worker.js", "bridge.js", "chat.js", "bench.js", "doctor.js", "sw.js"];
+const ENTRIES = [
+  ...["webllm.js", "webllm-compat.js", "worker.js", "bridge.js", "sw.js"],
+  ...["chat.js", "bench.js", "doctor.js", "playground.js", "compat-page.js", "compat-worker.js"],
+];
 const COPIED = /\.(html|svg|txt|json|d\.ts)$/;
 
 const files = readdirSync(FROM);
@@ -19,9 +22,9 @@ await build({
   target: "es2022",
   minify: true,
   sourcemap: true,
-  // webllm.js has state, so there is one of it, however many of a page's modules import it.
+  // These have state, so there is one of each, however many of a page's modules import it.
   // Pyodide imports the others in Node.js only.
-  external: ["./webllm.js", "node:*", "ws"],
+  external: ["./webllm.js", "./webllm-compat.js", "node:*", "ws"],
   logLevel: "warning",
 });
 for (const name of files.filter((name) => COPIED.test(name))) copyFileSync(`${FROM}/${name}`, `${TO}/${name}`);

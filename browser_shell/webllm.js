@@ -77,6 +77,44 @@ export async function doctor(request = {}, onNote) {
   return { ...(await callOnce("doctor", request, onNote)), browser: navigator.userAgent };
 }
 
+/**
+ * Every kernel of this machine's GPU, to be edited and tried against its reference. One worker for all calls.
+ *
+ *     const playground = new Playground();
+ *     const { kernels, files } = await playground.list(console.log);
+ *     await playground.run({ entry: kernels[0], edits: { [kernels[0].kernel]: "..." } });
+ */
+export class Playground {
+  #worker = new WorkerClient();
+
+  /**
+   * @param {(what: string) => void} [onNote]
+   * @returns {Promise<{kernels: Entry[], files: Record<string, string>}>}  files: name, without folder and ending -> WGSL
+   *
+   * @typedef {{kernel: string, variants: string[], files: string[], case: string, feature: string | null}} Entry
+   */
+  list(onNote) {
+    return this.#worker.call("kernels", {}, onNote);
+  }
+
+  /**
+   * Run a kernel with texts in place of some of its files, and measure it.
+   *
+   * @param {{entry: Entry, edits: Record<string, string>}} request
+   * @returns {Promise<{adapter: string, nmse: number | null, most: number, gb_per_s: number | null,
+   *   error: string | null, file: string | null, line: number | null}>}  most: the nmse that it may have; error: why it
+   *   did not run, file and line where the compiler stopped
+   */
+  run(request) {
+    return this.#worker.call("try_kernel", request);
+  }
+
+  /** End what runs, whose error is named AbortError, and the worker. */
+  close() {
+    this.#worker.terminate(failure("AbortError", "it was ended"));
+  }
+}
+
 /** One call to a worker of its own, which needs no model. */
 async function callOnce(method, request, onNote) {
   const worker = new WorkerClient();
@@ -107,13 +145,14 @@ export async function keepOffline() {
 }
 
 /** A loaded model. */
-class Model {
+export class Model {
   #worker;
 
   constructor(worker, info) {
     this.#worker = worker;
     this.info = info;
-    this.chat = { completions: { create: (request) => this.#complete(request) } };
+    this.chat = { completions: { create: (request) => this.#answer("chat", request) } };
+    this.completions = { create: (request) => this.#answer("complete", request) };
   }
 
   /** Greedy continuation of token ids; a stop id ends it and is included. */
@@ -145,13 +184,13 @@ class Model {
    * OpenAI's names and shapes, and the options of sampling that docs/python.md lists; with `stream: true` an async
    * iterable of chunks, and leaving it early ends this request.
    */
-  #complete(request) {
-    if (!request.stream) return this.#worker.call("chat", request);
+  #answer(method, request) {
+    if (!request.stream) return this.#worker.call(method, request);
     const left = new AbortController();
     const chunks = new ReadableStream({
       start: (controller) => {
         const show = (chunk) => left.signal.aborted || controller.enqueue(chunk);
-        const done = this.#worker.call("chat", request, show, left.signal);
+        const done = this.#worker.call(method, request, show, left.signal);
         done.then(() => controller.close()).catch((error) => controller.error(error));
       },
       cancel: () => left.abort(),
@@ -239,4 +278,4 @@ function resolved({ url, mirrors = [], ...entry }, base) {
   return { ...entry, url: new URL(url, base).href, mirrors: mirrors.map((mirror) => new URL(mirror, base).href) };
 }
 
-window.webllm = { load, bench, doctor, cache, keepOffline };
+globalThis.webllm = { load, bench, doctor, cache, keepOffline };

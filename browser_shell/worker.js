@@ -2,8 +2,8 @@
  * The worker that a page's model lives in: Python (Pyodide), the GPU and the model's bytes.
  *
  * Messages from the page: {id, method, args}. Answers: any number of {id, event}, then {id, value} or
- * {id, error: {name, message, details}}. Methods: load {model, options}, reload, generate, chat, interrupt, cancel, bench,
- * doctor, stats, close; all but load go to webllm/browser_api.py as they are.
+ * {id, error: {name, message, details}}. Methods: load {model, options}, and those of webllm/browser_api.py, to which they
+ * go as they are.
  */
 
 import { Tokenizer } from "@huggingface/tokenizers";

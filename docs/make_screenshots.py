@@ -1,4 +1,4 @@
-"""Make the pictures of the chat page in docs/: `python docs/make_screenshots.py`. Needs a Chromium, but no model.
+"""Make the pictures of the pages in docs/: `python docs/make_screenshots.py`. Needs a Chromium, but no model.
 
 The stand-in for webllm.js that the tests use answers, so that the pictures are the same every time. They are drawn with
 the fonts of the machine.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from webllm import kernels
 from webllm.demo import browser_flags, find_browser
 from webllm.static_server import serve_in_thread
 
@@ -33,7 +35,7 @@ An empty list gives 0. For fractions that must add up exactly, `math.fsum` keeps
 
 
 def main() -> None:
-    """Write docs/page-light.png, page-dark-phone.png and page-settings.png."""
+    """Write docs/page-light.png, page-dark-phone.png, page-settings.png, page-compat.png and page-playground.png."""
     with serve_in_thread(ROOT / "build" / "page") as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=browser_flags(gpu=False))
         page = converse(browser, server.url, "light", {"width": 1100, "height": 800})
@@ -46,23 +48,56 @@ def main() -> None:
         page.locator("#settings-title").click()  # no field has the focus
         save(page, "page-settings.png")
         save(converse(browser, server.url, "dark", {"width": 390, "height": 780}, scale=1.5), "page-dark-phone.png")
+        save(use_compat(browser, server.url), "page-compat.png")
+        save(break_a_kernel(browser, server.url), "page-playground.png")
         browser.close()
 
 
 def converse(browser: Browser, url: str, scheme: str, viewport: dict[str, int], scale: float = 1) -> Page:
     """Return the page after the conversation above."""
     context = browser.new_context(viewport=viewport, color_scheme=scheme, device_scale_factor=scale)
-    page = context.new_page()
-    fake = {"adapter": {"name": "Your GPU", "software": False}}
-    page.add_init_script(f"window.fake = {json.dumps(fake)}")
-    page.route("**/webllm.js", lambda route: route.fulfill(body=FAKE, content_type="text/javascript"))
-    page.goto(f"{url}/?model=smollm2-135m-instruct")
+    page = open_page(context.new_page(), f"{url}/?model=smollm2-135m-instruct")
     for question, answer in ANSWERS.items():
         page.evaluate("answer => { fake.pieces = answer.match(/\\S*\\s*/g).filter(Boolean); }", answer)
         page.locator("body[data-state=ready]").wait_for()
         page.get_by_role("textbox").fill(question)
         page.get_by_role("textbox").press("Enter")
         page.locator("body[data-state=ready]").wait_for()
+    return page
+
+
+def open_page(page: Page, address: str, **fake: Any) -> Page:
+    """Return the page over the stand-in."""
+    told = {"adapter": {"name": "Your GPU", "software": False}, **fake}
+    page.add_init_script(f"window.fake = {json.dumps(told)}")
+    page.route("**/webllm.js", lambda route: route.fulfill(body=FAKE, content_type="text/javascript"))
+    page.goto(address)
+    return page
+
+
+def use_compat(browser: Browser, url: str) -> Page:
+    """Return the page of Web LLM's calls with an answer."""
+    page = browser.new_page(viewport={"width": 900, "height": 560})
+    open_page(page, f"{url}/compat.html", pieces=["Hello! ", "How can I ", "help you today?"])
+    page.get_by_role("button", name="Load").click()
+    page.get_by_role("button", name="Send").click()
+    page.locator("body[data-state=ready]").wait_for()
+    return page
+
+
+def break_a_kernel(browser: Browser, url: str) -> Page:
+    """Return the playground with a kernel that does not compile."""
+    entry = {"kernel": "rms_norm", "variants": ["reduce.plain", "half.f32"], "files": ["rms_norm"]}
+    text = kernels.read("rms_norm").replace("inverseSqrt", "inverse_sqrt")
+    line = text[: text.index("inverse_sqrt")].count("\n") + 1
+    error = f"kernel rms_norm plain f32: rms_norm.wgsl, line {line}: unresolved call target 'inverse_sqrt'"
+    outcome = {"nmse": None, "error": error, "file": "rms_norm", "line": line}
+    page = browser.new_page(viewport={"width": 900, "height": 900})
+    files = {"rms_norm": kernels.read("rms_norm")}
+    open_page(page, f"{url}/playground.html", playground={"kernels": [entry], "files": files}, edited=outcome)
+    page.get_by_role("textbox").fill(text)
+    page.get_by_role("button", name="Run").click()
+    page.get_by_role("alert").wait_for()
     return page
 
 

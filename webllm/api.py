@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from webllm import host
 from webllm.catalog import generation_of
-from webllm.chat import Chat, Completions
-from webllm.chat_template import ChatTemplate
+from webllm.chat import Chat, Completions, TextCompletions, encode_prompt
+from webllm.chat_template import ChatTemplate, encode_chat
 from webllm.checkpoint import Checkpoint
 from webllm.checkpoint.gguf import read_gguf
 from webllm.checkpoint.gguf_model import checkpoint_from_gguf
@@ -72,8 +72,16 @@ class LLM:
     @property
     def chat(self) -> Chat:
         """`llm.chat.completions.create(...)`."""
+        return Chat(self._answers(partial(encode_chat, self._chat_template, self.tokenizer)))
+
+    @property
+    def completions(self) -> TextCompletions:
+        """`llm.completions.create(...)`."""
+        return TextCompletions(self._answers(partial(encode_prompt, self.tokenizer), goes_on=True))
+
+    def _answers(self, encode: Callable[[Any], list[int]], goes_on: bool = False) -> Completions:
         stop_ids, defaults = self.checkpoint.stop_ids, self.checkpoint.generation
-        return Chat(Completions(self.name, self.engine, self.tokenizer, self._chat_template, stop_ids, defaults))
+        return Completions(self.name, self.engine, self.tokenizer, encode, stop_ids, defaults, goes_on)
 
     @cached_property
     def _chat_template(self) -> ChatTemplate:

@@ -78,6 +78,16 @@ async def chat(on_chunk: OnEvent, messages: Any = (), stream: bool = False, **op
     return None
 
 
+async def complete(on_chunk: OnEvent, prompt: Any = "", stream: bool = False, **options: Any) -> dict[str, Any] | None:
+    """Continue a text, as `chat` does a conversation."""
+    create = _current().completions.create
+    if not stream:
+        return (await create(prompt, stream=False, **options)).to_dict()
+    async for chunk in await create(prompt, stream=True, **options):
+        on_chunk(chunk.to_dict())
+    return None
+
+
 async def interrupt(on_event: OnEvent) -> None:
     """End the running request after the token that it is working on."""
     _current().interrupt()
@@ -112,6 +122,33 @@ async def doctor(on_note: OnEvent, only: Sequence[str] = ("",)) -> dict[str, Any
     return {"adapter": adapter, "features": features, "kernels": kernels}
 
 
+async def kernels(on_note: OnEvent) -> dict[str, Any]:
+    """Every kernel that this GPU runs, and the texts of their files; see `webllm.playground`."""
+    from webllm.kernels import read
+    from webllm.playground import entries
+
+    on_note("reading the kernels")
+    device = await host.current().open_device()
+    try:
+        found = entries(device)
+    finally:
+        device.close()
+    names = dict.fromkeys(name for entry in found for name in entry.files)
+    return {"kernels": [asdict(entry) for entry in found], "files": {name: read(name) for name in names}}
+
+
+async def try_kernel(on_note: OnEvent, entry: Mapping[str, Any], edits: Mapping[str, str]) -> dict[str, Any]:
+    """Run one of `kernels` with edited files; see `webllm.playground.attempt`."""
+    from webllm.playground import Entry, attempt
+
+    device = await host.current().open_device()  # anew each time: what was tried before may have lost it
+    try:
+        chosen = Entry(**{**entry, "variants": tuple(entry["variants"]), "files": tuple(entry["files"])})
+        return {"adapter": device.info.name, **asdict(await attempt(device, chosen, edits))}
+    finally:
+        device.close()
+
+
 async def stats(on_event: OnEvent) -> dict[str, Any]:
     """Speeds of the last `generate`, memory and dispatches."""
     return _current().stats()
@@ -143,5 +180,9 @@ def _current() -> LLM:
 
 
 _METHODS: Mapping[str, Callable[..., Awaitable[Any]]] = {
-    f.__name__: f for f in (load, reload, generate, chat, interrupt, cancel, bench, doctor, stats, close)
+    f.__name__: f
+    for f in (
+        *(load, reload, generate, chat, complete, interrupt, cancel, stats, close),
+        *(bench, doctor, kernels, try_kernel),
+    )
 }

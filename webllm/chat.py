@@ -1,15 +1,14 @@
-"""`llm.chat.completions.create`: from messages to an answer, whole or streamed."""
+"""From messages to an answer, and from a text to what follows; whole or streamed. `llm.chat` and `llm.completions`."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
-from webllm.chat_template import ChatTemplate, encode_chat
 from webllm.engine import Engine, Timing
 from webllm.errors import RequestError
 from webllm.sampling import Sampling
@@ -23,6 +22,8 @@ from webllm.types import (
     Delta,
     FinishReason,
     Message,
+    TextChoice,
+    TextCompletion,
     Usage,
 )
 
@@ -37,6 +38,7 @@ class _Answer:
     prompt_ids: list[int]
     show_ids: bool
     sampling: Sampling
+    stop_ids: frozenset[int]
     ids: list[int] = field(default_factory=list)  # stop tokens included
     shown: int = 0  # ids that a chunk has brought
     timing: Timing = field(default_factory=Timing)
@@ -76,23 +78,25 @@ class _Answer:
 
 
 class Completions:
-    """`llm.chat.completions`."""
+    """`llm.chat.completions`. encode: messages -> token ids. goes_on: an answer is the same text as its prompt."""
 
     def __init__(
         self,
         model: str,
         engine: Engine,
         tokenizer: Tokenizer,
-        template: ChatTemplate,
+        encode: Callable[[Any], list[int]],
         stop_ids: frozenset[int],
         generation: Mapping[str, Any],
+        goes_on: bool = False,
     ) -> None:
         self._model = model
         self._engine = engine
         self._tokenizer = tokenizer
-        self._template = template
+        self._encode = encode
         self._stop_ids = stop_ids
         self._generation = generation
+        self._goes_on = goes_on
 
     @overload
     async def create(self, messages: Messages, *, stream: Literal[False] = False, **options: Any) -> ChatCompletion: ...
@@ -119,6 +123,7 @@ class Completions:
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
         model: str | None = None,
+        ignore_eos: bool = False,
         return_token_ids: bool = False,
         **unknown: Any,
     ) -> ChatCompletion | AsyncGenerator[ChatCompletionChunk, None]:
@@ -128,8 +133,8 @@ class Completions:
         earlier request left in the KV cache is not computed again. max_tokens: at most so many
         (default: until the context is full). temperature to seed: see `webllm.Sampling`; what is not
         given is as the model's file says, otherwise as OpenAI does (temperature 1). stop: strings that
-        end the answer and are not part of it. model: ignored, one is loaded. return_token_ids: the ids
-        of prompt and answer come with it.
+        end the answer and are not part of it. model: ignored, one is loaded. ignore_eos: tokens that end
+        an answer do not end this one. return_token_ids: the ids of prompt and answer come with it.
 
         Raises `RequestError` or `ContextFull` before any GPU work; the chat so far is kept.
 
@@ -150,8 +155,9 @@ class Completions:
             "seed": seed,
         }
         sampling = Sampling.of(options, self._generation)
-        ids = self._engine.check(encode_chat(self._template, self._tokenizer, messages), sampling)
-        answer = _Answer(self._model, ids, return_token_ids, sampling)
+        ids = self._engine.check(self._encode(messages), sampling)
+        stop_ids = frozenset[int]() if ignore_eos else self._stop_ids
+        answer = _Answer(self._model, ids, return_token_ids, sampling, stop_ids)
         pieces = self._pieces(answer, max_tokens, stops)
         return self._stream(answer, pieces) if stream else answer.completion("".join([text async for text in pieces]))
 
@@ -167,11 +173,13 @@ class Completions:
     async def _pieces(self, answer: _Answer, max_tokens: int | None, stops: list[str]) -> AsyncGenerator[str, None]:
         """The answer's text as it comes, without stop tokens and stop strings."""
         decoder, finder = self._tokenizer.stream(), StopFinder(stops)
-        steps = self._engine.generate(answer.prompt_ids, max_tokens, self._stop_ids, answer.timing, answer.sampling)
+        if self._goes_on:
+            decoder.push(answer.prompt_ids[-1])  # so that a space after it is kept
+        steps = self._engine.generate(answer.prompt_ids, max_tokens, answer.stop_ids, answer.timing, answer.sampling)
         async with aclosing(steps) as tokens:
             async for token in tokens:
                 answer.ids.append(token)
-                if token in self._stop_ids:
+                if token in answer.stop_ids:
                     answer.finish_reason = "stop"
                     break
                 if text := finder.push(decoder.push(token)):
@@ -185,6 +193,61 @@ class Completions:
             yield text
 
 
+class TextCompletions:
+    """`llm.completions`: a text goes on, without a chat template."""
+
+    def __init__(self, answers: Completions) -> None:
+        self._answers = answers
+
+    @overload
+    async def create(self, prompt: str, *, stream: Literal[False] = False, **options: Any) -> TextCompletion: ...
+
+    @overload
+    async def create(
+        self, prompt: str, *, stream: Literal[True], **options: Any
+    ) -> AsyncGenerator[TextCompletion, None]: ...
+
+    async def create(
+        self, prompt: str, *, stream: bool = False, echo: bool = False, **options: Any
+    ) -> TextCompletion | AsyncGenerator[TextCompletion, None]:
+        """Continue a text.
+
+        Special tokens in it stay text; bos is put in front where the vocabulary says so. echo: the prompt is part of
+        the answer. options: those of `llm.chat.completions.create`. Raises as that does.
+
+            answer = await llm.completions.create("Once upon a time", max_tokens=16)
+            answer.choices[0].text
+        """
+        before = prompt if echo else ""
+        if stream:
+            return _texts(await self._answers.create(cast("Any", prompt), stream=True, **options), before)
+        answer = await self._answers.create(cast("Any", prompt), **options)
+        (choice,) = answer.choices
+        text = TextChoice(before + choice.message.content, choice.finish_reason, token_ids=choice.token_ids)
+        return TextCompletion(
+            answer.id, answer.created, answer.model, [text], answer.usage, prompt_token_ids=answer.prompt_token_ids
+        )
+
+
+async def _texts(
+    chunks: AsyncGenerator[ChatCompletionChunk, None], before: str
+) -> AsyncGenerator[TextCompletion, None]:
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            (choice,) = chunk.choices
+            text = TextChoice(before + (choice.delta.content or ""), choice.finish_reason, token_ids=choice.token_ids)
+            before = ""
+            yield TextCompletion(
+                chunk.id, chunk.created, chunk.model, [text], chunk.usage, prompt_token_ids=chunk.prompt_token_ids
+            )
+
+
+def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """Token ids of a text to go on from, with bos where the vocabulary says so."""
+    ids, bos = tokenizer.encode(prompt), tokenizer.bos_id
+    return [bos, *ids] if tokenizer.vocabulary.add_bos and bos is not None else ids
+
+
 class Chat:
     """`llm.chat`."""
 
@@ -195,9 +258,9 @@ class Chat:
 def _check(max_tokens: int | None, unknown: Mapping[str, Any]) -> None:
     if unknown:
         raise RequestError(
-            f"unknown option {', '.join(unknown)}; create() takes messages, stream, max_tokens, temperature, top_p, "
-            "top_k, min_p, presence_penalty, frequency_penalty, repetition_penalty, logit_bias, seed, stop, model, "
-            "return_token_ids"
+            f"unknown option {', '.join(unknown)}; create() takes stream, max_tokens, temperature, top_p, top_k, "
+            "min_p, presence_penalty, frequency_penalty, repetition_penalty, logit_bias, seed, stop, model, "
+            "ignore_eos, return_token_ids"
         )
     if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 1):
         raise RequestError(f"max_tokens must be a whole number of at least 1, got {max_tokens!r}")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 from webllm import api, chat, host
 from webllm import cache as stored
 from webllm.tokenizer import Tokenizer
-from webllm.types import ChatCompletion, ChatCompletionChunk
+from webllm.types import ChatCompletion, ChatCompletionChunk, TextCompletion
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,6 +79,11 @@ class LLM(_Face):
         """`llm.chat.completions.create(...)`."""
         return Chat(self._of.chat)
 
+    @property
+    def completions(self) -> TextCompletions:
+        """`llm.completions.create(...)`."""
+        return TextCompletions(self._of.completions)
+
     def __enter__(self) -> LLM:
         return self
 
@@ -109,6 +114,20 @@ class Completions(_Face):
             self, messages: chat.Messages, *, stream: Literal[True], **options: Any
         ) -> Generator[ChatCompletionChunk, None, None]: ...
         def create(self, messages: chat.Messages, *, stream: bool = False, **options: Any) -> Any: ...
+
+
+class TextCompletions(_Face):
+    """`llm.completions`."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def create(self, prompt: str, *, stream: Literal[False] = False, **options: Any) -> TextCompletion: ...
+        @overload
+        def create(
+            self, prompt: str, *, stream: Literal[True], **options: Any
+        ) -> Generator[TextCompletion, None, None]: ...
+        def create(self, prompt: str, *, stream: bool = False, **options: Any) -> Any: ...
 
 
 cache = _Face(stored)

@@ -58,6 +58,29 @@ class ChatCompletion(_Dict):
 
 
 @dataclass(frozen=True)
+class TextChoice(_Dict):
+    """A text that goes on, or a piece of it; finish_reason is set in the last. token_ids: with `return_token_ids`."""
+
+    text: str
+    finish_reason: FinishReason | None = None
+    index: int = 0
+    token_ids: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class TextCompletion(_Dict):
+    """A whole continuation of a text, or a piece of one. usage: with the last piece only."""
+
+    id: str
+    created: int
+    model: str
+    choices: list[TextChoice]
+    usage: Usage | None = None
+    object: str = "text_completion"
+    prompt_token_ids: list[int] | None = None
+
+
+@dataclass(frozen=True)
 class Delta(_Dict):
     """What a chunk adds."""
 

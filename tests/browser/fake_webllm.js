@@ -3,7 +3,8 @@
  * {adapter, context, pieces, delay, error: {name, message}, errorAfter: pieces, loadErrors: [one a load or reload, null:
  * none], loading: true, to load until it is cancelled and to reload until it is closed, events: of progress, besides the
  * one of every load, stored: [{name, bytes, stored_bytes, complete}], what the cache lists, of which `busy` is being
- * fetched}. `window.requests` are what `create` was called with.
+ * fetched}. `window.requests` are what `create` was called with. For the kernel playground {playground: {kernels,
+ * files}, asItWas, edited: outcomes}.
  */
 
 const fake = {
@@ -45,6 +46,16 @@ export const cache = {
   },
 };
 
+export class Playground {
+  async list() {
+    return fake.playground;
+  }
+
+  async run({ edits }) {
+    return { adapter: fake.adapter.name, ...(Object.keys(edits).length ? fake.edited : fake.asItWas) };
+  }
+}
+
 export async function listModels() {
   return { tiny: { url: "models/tiny.gguf", bytes: 98_000_000 } };
 }
@@ -73,6 +84,10 @@ class FakeModel {
 
   interrupt() {
     this.#stopped = true;
+  }
+
+  async stats() {
+    return { prefill_tokens_per_s: 123.4, decode_tokens_per_s: 12.34 };
   }
 
   async close() {

@@ -12,6 +12,9 @@ VIOLATIONS = """async () => (await axe.run()).violations.map(({ id, nodes }) =>
     `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("; ")}`)"""
 SLOW = {"pieces": ["word "] * 1000, "delay": 20}
 CODE = {"pieces": ["So:\n\n```python\n", "x = 1  # a line that is longer than a phone is wide\n" * 3, "```\n"]}
+RIGHT = {"nmse": 0.0, "most": 1e-7, "gb_per_s": 12.3, "error": None, "file": None, "line": None}
+COPY = {"kernel": "copy", "variants": [], "files": ["copy"], "case": "copy", "feature": None}
+KERNELS = {"kernels": [COPY], "files": {"copy": "one\ntwo\nthree"}}
 LOST = {"name": "DeviceLost", "message": "the driver was reset"}
 STORED = [{"name": "big", "bytes": 98_000_000, "stored_bytes": 40_000_000, "complete": False}]
 BROKEN = {"name": "FetchError", "message": "http://127.0.0.1/models/tiny.gguf: the connection broke"}
@@ -82,7 +85,42 @@ def lost(open_page):
     expect(page.get_by_role("button", name="Reload the model")).to_be_visible()
 
 
-STATES = [loading, ready, without_a_model, generating, conversation, editing, settings, stored_models, load_error, lost]
+def compat(open_page):
+    page = open_page("compat.html")
+    page.get_by_role("button", name="Load").click()
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("status")).to_contain_text("decoding")
+
+
+def playground(open_page, edited=RIGHT):
+    page = open_page("playground.html", playground=KERNELS, asItWas=RIGHT, edited=edited)
+    page.get_by_role("textbox").fill("one\ntwo")
+    page.get_by_role("textbox").press("Control+Enter")
+    return page
+
+
+def playground_result(open_page):
+    expect(playground(open_page).get_by_role("table")).to_be_visible()
+
+
+def playground_error(open_page):
+    wrong = {"nmse": None, "most": 1e-7, "gb_per_s": None, "error": "copy.wgsl, line 2: no", "file": "copy", "line": 2}
+    expect(playground(open_page, wrong).get_by_role("alert")).to_contain_text("line 2")
+
+
+CHAT_PAGE = [
+    loading,
+    ready,
+    without_a_model,
+    generating,
+    conversation,
+    editing,
+    settings,
+    stored_models,
+    load_error,
+    lost,
+]
+STATES = [*CHAT_PAGE, compat, playground_result, playground_error]
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 320)])

@@ -52,6 +52,32 @@ async def test_the_story_goes_on_when_its_beginning_is_the_prompt(stories: LLM) 
     assert golden.startswith(stories.tokenizer.decode([*ids, *more]))
 
 
+async def test_a_text_goes_on_without_a_chat_template(stories: LLM) -> None:
+    """bos is put in front; with echo the prompt is part of the answer, whole and streamed."""
+    golden = (STORIES / "golden.txt").read_text(encoding="utf-8")
+    beginning = golden[: golden.index("She said")].rstrip()
+    whole = await stories.completions.create(beginning, max_tokens=20, temperature=0, echo=True)
+    assert golden.startswith(whole.choices[0].text) and len(whole.choices[0].text) > len(beginning)
+    assert (whole.object, whole.choices[0].finish_reason) == ("text_completion", "length")
+    chunks = await stories.completions.create(beginning, max_tokens=20, temperature=0, echo=True, stream=True)
+    pieces = [chunk async for chunk in chunks]
+    assert "".join(piece.choices[0].text for piece in pieces) == whole.choices[0].text
+    assert pieces[-1].usage is not None and pieces[-1].usage.completion_tokens == 20
+
+
+async def test_ignore_eos_goes_on_after_the_end_of_a_story(stories: LLM) -> None:
+    """The token of an end is forced by its bias."""
+    forced = {"logit_bias": {EOS: 100}, "max_tokens": 3, "temperature": 0}
+    ended = await stories.completions.create("Once", **forced)
+    longer = await stories.completions.create("Once", **forced, ignore_eos=True)
+    assert [(c.finish_reason) for a in (ended, longer) for c in a.choices] == ["stop", "length"]
+
+
+async def test_a_prompt_that_is_no_text_is_refused(stories: LLM) -> None:
+    with pytest.raises(webllm.errors.RequestError, match="text must be a str, got list"):
+        await stories.completions.create(["Once"])  # type: ignore[call-overload]
+
+
 async def test_the_converted_vocabulary_has_its_ends(stories: LLM) -> None:
     assert (stories.tokenizer.bos_id, stories.tokenizer.eos_id) == (BOS, EOS)
     assert EOS in stories.checkpoint.stop_ids

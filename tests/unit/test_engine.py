@@ -6,13 +6,14 @@ import asyncio
 import struct
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from webllm.chat import Completions
-from webllm.chat_template import ChatTemplate
+from webllm.chat_template import ChatTemplate, encode_chat
 from webllm.checkpoint import Source, Vocabulary
 from webllm.device import AdapterInfo, Device, Progress, Seconds
 from webllm.engine import Engine, Timing
@@ -662,7 +663,8 @@ def letters(engine: Engine) -> Completions:
     vocabulary = Vocabulary("bpe", names, merges=["a b"], token_types=[3] + [1] * 96, pre="gpt-2", eos_id=0)
     tokenizer = Tokenizer(vocabulary, rust_encoder)
     template = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}", tokenizer.special_tokens)
-    return Completions("fake", engine, tokenizer, template, frozenset({0}), {"top_k": 20, "temperature": -1.0})
+    encode = partial(encode_chat, template, tokenizer)
+    return Completions("fake", engine, tokenizer, encode, frozenset({0}), {"top_k": 20, "temperature": -1.0})
 
 
 def ask(text: str) -> list[dict[str, str]]:

@@ -26,7 +26,7 @@ RANKS = [
     ["device.", "host."],
     ["lab", "cache"],
     ["selftest."],
-    ["chat", "tune"],
+    ["chat", "tune", "playground"],
     ["api"],
     ["sync", "bench", "browser_api", "snapshot", "site", "static_server", "demo"],
     ["cli."],
