@@ -78,14 +78,19 @@ async def chat(on_chunk: OnEvent, messages: Any = (), stream: bool = False, **op
     return None
 
 
-async def interrupt(on_event: OnEvent) -> None:
-    """End the running request after the token that it is working on."""
-    _current().interrupt()
+async def count_tokens(on_event: OnEvent, messages: Any) -> int:
+    """Tokens of a conversation as the model's template writes it, up to where the answer would begin."""
+    return _current().chat.completions.count_tokens(messages)
 
 
-async def cancel(on_event: OnEvent, number: int) -> None:
+async def interrupt(on_event: OnEvent, numbers: Sequence[int]) -> None:
+    """End the running request after the token that it is working on, if it is one of these calls."""
+    _current().engine.interrupt([_calls[number] for number in numbers if number in _calls])
+
+
+async def cancel(on_event: OnEvent, number: int | None) -> None:
     """End one call, whether it runs or waits for its turn; nothing if it has ended."""
-    if task := _calls.get(number):
+    if number is not None and (task := _calls.get(number)):
         task.cancel()
 
 
@@ -143,5 +148,5 @@ def _current() -> LLM:
 
 
 _METHODS: Mapping[str, Callable[..., Awaitable[Any]]] = {
-    f.__name__: f for f in (load, reload, generate, chat, interrupt, cancel, bench, doctor, stats, close)
+    f.__name__: f for f in (load, reload, generate, chat, count_tokens, interrupt, cancel, bench, doctor, stats, close)
 }

@@ -150,10 +150,22 @@ class Completions:
             "seed": seed,
         }
         sampling = Sampling.of(options, self._generation)
-        ids = self._engine.check(encode_chat(self._template, self._tokenizer, messages), sampling)
+        ids = self._engine.check(self._encode(messages), sampling)
         answer = _Answer(self._model, ids, return_token_ids, sampling)
         pieces = self._pieces(answer, max_tokens, stops)
         return self._stream(answer, pieces) if stream else answer.completion("".join([text async for text in pieces]))
+
+    def count_tokens(self, messages: Messages) -> int:
+        """Tokens of a conversation as the model's template writes it, up to where the answer would begin.
+
+        Raises `RequestError` where `create` would for these messages, and never `ContextFull`.
+
+            llm.chat.completions.count_tokens([{"role": "user", "content": "Hi"}])
+        """
+        return len(self._encode(messages))
+
+    def _encode(self, messages: Messages) -> list[int]:
+        return encode_chat(self._template, self._tokenizer, messages)
 
     async def _stream(
         self, answer: _Answer, pieces: AsyncGenerator[str, None]

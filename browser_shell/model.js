@@ -1,0 +1,226 @@
+/**
+ * A model that runs in a worker on this machine's GPU.
+ *
+ * @typedef {{phase: string, loaded: number, total: number, tensors: number, seconds: number}} Progress
+ * @typedef {object} LoadOptions
+ * @property {(progress: Progress) => void} [onProgress]  loaded and total in bytes; first the phase "memory", whose
+ *   total is what the model will take on the GPU
+ * @property {number} [context]  most tokens of a conversation
+ * @property {"f16" | "f32" | "int8"} [kv]  numbers of the cache
+ * @property {boolean} [exact]  no approximate kernels
+ * @property {string} [adapter]  part of the GPU's name
+ * @property {boolean | object} [tune]  true: measure which shapes of workgroups are fastest; an object: what that found
+ *   in another load, `tuning` of `stats()`
+ * @property {AbortSignal} [signal]  ends the load and frees what it had; `load` then throws the signal's reason
+ * @property {GPUPowerPreference} [powerPreference]  which GPU, where there are several
+ * @property {boolean} [shared]  use one model for all pages of this site that load it with the same options, where the
+ *   browser can; a picked file is never shared
+ *
+ * @typedef {object} Info
+ * @property {string} model  URL or file name
+ * @property {{name: string, backend: string, software: boolean}} adapter
+ * @property {number} context  most tokens of a conversation
+ * @property {number} load_s
+ * @property {Record<string, string | null>} versions
+ * @property {boolean} shared  whether other pages may use the same model
+ * @property {{pyodide_s: number, import_s: number, python_s: number, total_s: number}} startup
+ *
+ * @typedef {{role: "system" | "user" | "assistant", content: string}} Message
+ * @typedef {object} ChatOptions
+ * @property {Message[]} messages  the whole conversation each time
+ * @property {number} [max_tokens]
+ * @property {number} [temperature]
+ * @property {number} [top_p]
+ * @property {number} [top_k]
+ * @property {number} [min_p]
+ * @property {number} [presence_penalty]
+ * @property {number} [frequency_penalty]
+ * @property {number} [repetition_penalty]
+ * @property {Record<string, number>} [logit_bias]
+ * @property {number} [seed]
+ * @property {string | string[]} [stop]
+ * @property {string} [model]  ignored: one is loaded
+ * @property {boolean} [return_token_ids]
+ *
+ * @typedef {"stop" | "length" | "abort"} FinishReason
+ * @typedef {{prompt_tokens: number, completion_tokens: number, total_tokens: number,
+ *   prompt_tokens_details: {cached_tokens?: number}, extra: {time_to_first_token_s: number, prefill_tokens_per_s: number,
+ *   decode_tokens_per_s: number, host_choices: number, seed?: number}}} Usage
+ * @typedef {{id: string, object: "chat.completion", created: number, model: string, usage: Usage,
+ *   choices: {index: number, message: {role: "assistant", content: string}, finish_reason: FinishReason,
+ *   token_ids: number[] | null}[], prompt_token_ids: number[] | null}} ChatCompletion
+ * @typedef {{id: string, object: "chat.completion.chunk", created: number, model: string, usage: Usage | null,
+ *   choices: {index: number, delta: {role: "assistant" | null, content: string | null},
+ *   finish_reason: FinishReason | null, token_ids: number[] | null}[], prompt_token_ids: number[] | null}} ChatCompletionChunk
+ */
+
+import { WorkerClient } from "./client.js";
+import { locate } from "./locate.js";
+
+/**
+ * Load a model.
+ *
+ *     const llm = await window.webllm.load("smollm2-135m-instruct", { onProgress: console.log });
+ *     const ids = await llm.generate([1, 9690], 8);
+ *
+ * @param {string | File} model  a name of site.json, the URL of a .gguf file, or a picked file
+ * @param {LoadOptions} [options]
+ * @returns {Promise<Model>}
+ * @throws an Error whose name is one of webllm/errors.py: NoAdapter, ModelNotFound, FetchError, ...; of the GPU's
+ *   own, with kernel, line and sizes where they are known
+ */
+export async function load(model, { onProgress, signal, powerPreference, shared = false, ...rest } = {}) {
+  const options = powerPreference ? { ...rest, power_preference: powerPreference } : rest;
+  const request = { model: await locate(model, document.baseURI), options };
+  signal?.throwIfAborted();
+  if (shared && canShare(request)) {
+    try {
+      return await open(new WorkerClient(sharedName(request)), request, onProgress, signal);
+    } catch (error) {
+      if (error.name !== "NoAdapter") throw error; // a browser may have WebGPU in a page's own workers only
+    }
+  }
+  return open(new WorkerClient(), request, onProgress, signal);
+}
+
+function canShare({ model }) {
+  return typeof model === "string" && "SharedWorker" in globalThis && "locks" in navigator;
+}
+
+/** Pages that ask for the same get the same worker. */
+function sharedName({ model, options }) {
+  return `webllm ${JSON.stringify([model, Object.entries(options).sort()])}`;
+}
+
+async function open(worker, request, onProgress, signal) {
+  const abort = () => worker.terminate(signal.reason);
+  signal?.addEventListener("abort", abort);
+  try {
+    const info = await worker.call("load", request, onProgress);
+    return new Model(worker, { ...info, shared: worker.shared });
+  } catch (error) {
+    worker.terminate();
+    throw error;
+  } finally {
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
+/** A loaded model, made by `load`. */
+export class Model {
+  #worker;
+
+  /**
+   * @param {WorkerClient} worker  in which it was loaded
+   * @param {Info} info
+   */
+  constructor(worker, info) {
+    this.#worker = worker;
+    /** What `load` found. */
+    this.info = info;
+    this.chat = { completions: new Completions(worker) };
+  }
+
+  /**
+   * Greedy continuation of token ids; a stop id ends it and is included.
+   * @param {Iterable<number>} ids
+   * @param {number} [maxTokens]
+   * @returns {Promise<number[]>}
+   */
+  generate(ids, maxTokens) {
+    return this.#worker.call("generate", { ids: [...ids], max_tokens: maxTokens });
+  }
+
+  /**
+   * How many tokens a conversation takes, with what the model's template puts around it.
+   * @param {Message[]} messages
+   * @returns {Promise<number>}
+   */
+  countTokens(messages) {
+    return this.#worker.call("count_tokens", { messages });
+  }
+
+  /**
+   * End this page's running answer; what there is of it stays valid.
+   * @returns {Promise<void>}
+   */
+  interrupt() {
+    return this.#worker.call("interrupt");
+  }
+
+  /**
+   * Open the GPU anew and load the same model again, after an error named DeviceLost.
+   * @param {{onProgress?: (progress: Progress) => void}} [options]
+   */
+  async reload({ onProgress } = {}) {
+    this.info = { ...this.info, ...(await this.#worker.call("reload", {}, onProgress)) };
+  }
+
+  /**
+   * Counts and speeds of the last request.
+   * @returns {Promise<Record<string, any>>}
+   */
+  stats() {
+    return this.#worker.call("stats");
+  }
+
+  /** Free the model, its GPU memory and the worker; what is shared goes with the last page that uses it. */
+  async close() {
+    await this.#worker.call("close").finally(() => this.#worker.terminate());
+  }
+}
+
+/** `llm.chat.completions` */
+class Completions {
+  #worker;
+
+  /** @param {WorkerClient} worker */
+  constructor(worker) {
+    this.#worker = worker;
+  }
+
+  /**
+   * OpenAI's names and shapes, and the options of sampling that docs/python.md lists; with `stream: true` an async
+   * iterable of chunks, and leaving it early ends this request.
+   *
+   *     for await (const chunk of llm.chat.completions.create({ messages, stream: true }))
+   *       element.append(chunk.choices[0].delta.content ?? "");
+   *
+   * @overload
+   * @param {ChatOptions & {stream: true}} request
+   * @returns {AsyncGenerator<ChatCompletionChunk, void, void>}
+   */
+  /**
+   * @overload
+   * @param {ChatOptions & {stream?: false}} request
+   * @returns {Promise<ChatCompletion>}
+   */
+  /** @param {ChatOptions & {stream?: boolean}} request */
+  create(request) {
+    if (!request.stream) return this.#worker.call("chat", request);
+    const left = new AbortController();
+    const chunks = new ReadableStream({
+      start: (controller) => {
+        const show = (chunk) => left.signal.aborted || controller.enqueue(chunk);
+        const done = this.#worker.call("chat", request, show, left.signal);
+        done.then(() => controller.close()).catch((error) => controller.error(error));
+      },
+      cancel: () => left.abort(),
+    });
+    return values(chunks);
+  }
+}
+
+/** Not every browser can iterate a stream. */
+async function* values(stream) {
+  const reader = stream.getReader();
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    await reader.cancel().catch(() => {}); // a failed stream has nothing to cancel
+  }
+}
