@@ -52,17 +52,26 @@ export class WorkerClient {
    * @param {string} method  of worker.js
    * @param {object} [args]
    * @param {(event: any) => void} [onEvent]  called with what comes before the value
-   * @param {AbortSignal | null} [signal]  ends this call and no other
+   * @param {AbortSignal} [signal]  ends this call and no other; its reason is thrown
    * @returns {Promise<any>}
    */
-  call(method, args = {}, onEvent = () => {}, signal = null) {
+  call(method, args = {}, onEvent = () => {}, signal) {
     if (this.#ended) return Promise.reject(this.#ended);
+    if (signal?.aborted) return Promise.reject(signal.reason);
     const id = this.#nextId++;
-    signal?.addEventListener("abort", () => this.call("cancel", { number: id }).catch(() => {}));
+    signal?.addEventListener("abort", () => this.#cancel(id, signal.reason));
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve, reject, onEvent });
       this.#port.postMessage({ id, method, args });
     });
+  }
+
+  #cancel(id, reason) {
+    const call = this.#pending.get(id);
+    if (!call) return;
+    this.#pending.delete(id);
+    call.reject(reason);
+    this.call("cancel", { number: id }).catch(() => {});
   }
 
   /** End our own worker, or let go of the shared one: it ends what we asked it for. */

@@ -181,28 +181,35 @@ class Completions {
 
   /**
    * OpenAI's names and shapes, and the options of sampling that docs/python.md lists; with `stream: true` an async
-   * iterable of chunks, and leaving it early ends this request.
+   * iterable of chunks, and leaving it early ends this request. An aborted `signal` does so too, at once, and its
+   * reason is thrown.
    *
    *     for await (const chunk of llm.chat.completions.create({ messages, stream: true }))
    *       element.append(chunk.choices[0].delta.content ?? "");
    *
    * @overload
    * @param {ChatOptions & {stream: true}} request
+   * @param {{signal?: AbortSignal}} [options]
    * @returns {AsyncGenerator<ChatCompletionChunk, void, void>}
    */
   /**
    * @overload
    * @param {ChatOptions & {stream?: false}} request
+   * @param {{signal?: AbortSignal}} [options]
    * @returns {Promise<ChatCompletion>}
    */
-  /** @param {ChatOptions & {stream?: boolean}} request */
-  create(request) {
-    if (!request.stream) return this.#worker.call("chat", request);
+  /**
+   * @param {ChatOptions & {stream?: boolean}} request
+   * @param {{signal?: AbortSignal}} [options]
+   */
+  create(request, { signal } = {}) {
+    if (!request.stream) return this.#worker.call("chat", request, undefined, signal);
     const left = new AbortController();
     const chunks = new ReadableStream({
       start: (controller) => {
         const show = (chunk) => left.signal.aborted || controller.enqueue(chunk);
-        const done = this.#worker.call("chat", request, show, left.signal);
+        const either = signal ? AbortSignal.any([left.signal, signal]) : left.signal;
+        const done = this.#worker.call("chat", request, show, either);
         done.then(() => controller.close()).catch((error) => controller.error(error));
       },
       cancel: () => left.abort(),

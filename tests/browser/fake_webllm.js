@@ -2,7 +2,7 @@
  * Stands in for webllm.js where a test needs a page and no model. Its answers come from `window.fake`:
  * {adapter, context, pieces, delay, error: {name, message}, errorAfter: pieces, loadErrors: [one a load or reload, null: none],
  * loading: true, to load until it is cancelled and to reload until it is closed}. `window.requests` are what `create` was
- * called with.
+ * called with. `waits: true` is for answers that do not begin until they are given up.
  */
 
 const fake = {
@@ -46,7 +46,7 @@ class FakeModel {
   #stopped = false;
   #closed = new AbortController();
   info = { adapter: fake.adapter, context: fake.context };
-  chat = { completions: { create: (request) => this.#create(request) } };
+  chat = { completions: { create: (request, options) => this.#create(request, options) } };
 
   interrupt() {
     this.#stopped = true;
@@ -65,13 +65,15 @@ class FakeModel {
     fake.error = null;
   }
 
-  async *#create(request) {
+  async *#create(request, { signal } = {}) {
     window.requests.push(request);
     this.#stopped = false;
     let count = 0;
+    if (fake.waits) await ended(signal);
     for (const content of fake.pieces) {
       if (fake.error && count === fake.errorAfter) throw failure(fake.error);
       if (this.#stopped) break;
+      signal?.throwIfAborted();
       yield { choices: [{ delta: { content } }], usage: null };
       count++;
       await new Promise((resolve) => setTimeout(resolve, fake.delay ?? 0));

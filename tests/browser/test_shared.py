@@ -1,0 +1,153 @@
+"""One model for all tabs of a site: a SharedWorker, driven from two tabs, with a small model."""
+
+import os
+import shutil
+
+import pytest
+
+from tests.models.reference import Shape, forward, random_model, write_gguf
+from webllm.static_server import serve_in_thread
+
+pytestmark = pytest.mark.browser
+
+MODEL = random_model(Shape(layers=1, context=1024))
+IDS = [i * 37 % 301 for i in range(20)]
+LOAD = """async (shared) => {
+    window.phases = [];
+    const onProgress = ({ phase }) => phases.push(phase);
+    window.llm = await webllm.load("models/tiny.gguf", { shared, kv: "f32", exact: true, onProgress });
+    return llm.info.shared;
+}"""
+
+
+@pytest.fixture(scope="module")
+def server(site, tmp_path_factory):
+    own = shutil.copytree(site, tmp_path_factory.mktemp("shared") / "site", copy_function=os.link)
+    write_gguf(MODEL, own / "models" / "tiny.gguf")
+    (own / "plain.html").write_text('<!doctype html><script type="module" src="webllm.js"></script>')
+    asked = []
+    with serve_in_thread(own, on_request=asked.append) as server:
+        server.asked = asked
+        yield server
+
+
+@pytest.fixture
+def tabs(browser, server):
+    """Two tabs of one visitor, and a function that opens more; nothing may go wrong in any."""
+    context, wrong = browser.new_context(), []
+
+    def open_tab():
+        page = context.new_page()
+        page.on("pageerror", lambda error: wrong.append(error.message))
+        page.goto(f"{server.url}/plain.html")
+        return page
+
+    yield open_tab
+    context.close()
+    assert wrong == []
+
+
+def workers(page):
+    session = page.context.browser.new_browser_cdp_session()
+    targets = session.send("Target.getTargets")["targetInfos"]
+    return sum(target["type"] == "shared_worker" for target in targets)
+
+
+def generate(page, count=4):
+    return page.evaluate("([ids, count]) => llm.generate(ids, count)", [IDS, count])
+
+
+def best():
+    return int(forward(MODEL, IDS)[-1].argmax())
+
+
+def test_two_tabs_use_one_worker_that_fetched_the_model_once(tabs, server):
+    first, second = tabs(), tabs()
+    before = len(server.asked)
+    first.evaluate("load => { window.loading = eval(load)(true); }", LOAD)  # both load at once
+    assert second.evaluate(LOAD, True) is True
+    assert first.evaluate("loading") is True
+    fetched = [request for request in server.asked[before:] if request.path.endswith("tiny.gguf")]
+    assert len(fetched) == 1 and workers(first) == 1
+    assert "weights" in first.evaluate("phases") and "weights" in second.evaluate("phases")
+    assert generate(first)[0] == generate(second)[0] == best()
+
+
+def test_requests_of_two_tabs_queue_and_each_gets_its_own_answer(tabs):
+    first, second = tabs(), tabs()
+    first.evaluate(LOAD, True)
+    second.evaluate(LOAD, True)
+    first.evaluate("ids => { window.long = llm.generate(ids, 60); }", IDS)
+    short = second.evaluate("ids => llm.generate(ids, 5)", IDS)
+    long = first.evaluate("long")
+    assert short == long[:5] and len(long) >= len(short)
+
+
+def test_an_interrupt_in_one_tab_does_not_end_the_answer_of_another(tabs):
+    first, second = tabs(), tabs()
+    first.evaluate(LOAD, True)
+    second.evaluate(LOAD, True)
+    whole = generate(first, 60)
+    first.evaluate("ids => { window.long = llm.generate(ids, 60); }", IDS)
+    second.evaluate("llm.interrupt()")
+    assert first.evaluate("long") == whole
+
+
+@pytest.mark.parametrize("how", ["closed", "left", "let go"])
+def test_a_tab_that_goes_ends_its_own_requests_only_and_the_model_stays_for_the_other(tabs, how):
+    first, second = tabs(), tabs()
+    first.evaluate(LOAD, True)
+    second.evaluate(LOAD, True)
+    first.evaluate("ids => { llm.generate(ids, 900).catch(() => {}); }", IDS)  # the second would wait long for it
+    if how == "closed":
+        first.close()
+    elif how == "left":
+        first.goto("about:blank")
+    else:
+        first.evaluate("llm.close()")
+    assert generate(second)[0] == best()
+    assert second.evaluate("llm.stats().then(({ decode_tokens_per_s }) => decode_tokens_per_s > 0)")
+
+
+def test_the_model_goes_with_the_last_tab_and_can_be_loaded_again(tabs):
+    first, second = tabs(), tabs()
+    first.evaluate(LOAD, True)
+    second.evaluate(LOAD, True)
+    first.evaluate("llm.close()")
+    second.evaluate("llm.close()")
+    assert second.evaluate("llm.generate([1], 1).catch(({ name }) => name)") == "Closed"
+    second.evaluate(LOAD, True)
+    assert "weights" in second.evaluate("phases")  # it was loaded anew
+    assert generate(second)[0] == best()
+
+
+def test_a_load_that_one_tab_gives_up_goes_on_for_the_other(tabs):
+    first, second = tabs(), tabs()
+    first.evaluate(
+        """() => {
+            window.aborter = new AbortController();
+            const options = { shared: true, kv: "f32", exact: true, signal: aborter.signal };
+            window.loading = webllm.load("models/tiny.gguf", options).catch(({ name }) => name);
+        }"""
+    )
+    second.evaluate("load => { window.loading = eval(load)(true); }", LOAD)
+    first.evaluate("setTimeout(() => aborter.abort(), 300)")
+    assert first.evaluate("loading") == "AbortError"
+    assert second.evaluate("loading") is True and generate(second)[0] == best()
+
+
+def test_a_failed_load_is_told_to_every_tab_and_may_be_tried_again(tabs, server):
+    first, second = tabs(), tabs()
+    missing = """() => webllm.load("models/none.gguf", { shared: true }).catch(({ name }) => name)"""
+    assert [tab.evaluate(missing) for tab in (first, second)] == ["ModelNotFound", "ModelNotFound"]
+    assert first.evaluate(LOAD, True) is True
+
+
+@pytest.mark.parametrize(
+    "without", ["delete window.SharedWorker", "Object.defineProperty(navigator, 'locks', { value: undefined })"]
+)
+def test_where_tabs_cannot_share_a_page_has_its_own(tabs, without):
+    page = tabs()
+    page.evaluate("without => { eval(without); }", without)
+    assert page.evaluate(LOAD, True) is False
+    assert generate(page)[0] == best()
