@@ -84,7 +84,7 @@ export async function load(model, { onProgress, signal, powerPreference, shared 
 }
 
 function canShare({ model }) {
-  return typeof model === "string" && "SharedWorker" in globalThis && "locks" in navigator;
+  return typeof model === "string" && Boolean(globalThis.SharedWorker && navigator.locks);
 }
 
 /** Pages that ask for the same get the same worker. */
