@@ -22,7 +22,6 @@ import { Composer } from "./composer.js";
 import { announce, keepFocus, make, show } from "./dom.js";
 import { Loading } from "./loading.js";
 import { addMessage, describeUsage, follow, keepMessages, scrollToEnd } from "./messages.js";
-import { load } from "./model.js";
 
 const SLOW = "No GPU was found, so the model runs on the processor. Answers are the same, but slow.";
 const BUSY = "an answer is being written: wait for it, or call stop() first";
@@ -192,7 +191,7 @@ export class ChatElement extends HTMLElement {
     const mine = (this.#aborter = new AbortController());
     this.#showLoading();
     try {
-      const llm = await load(this.#needModel(), this.#loadOptions(mine.signal));
+      const llm = await window.webllm.load(this.#needModel(), this.#loadOptions(mine.signal));
       mine.signal.throwIfAborted();
       this.#llm = llm;
       this.#showReady();
@@ -364,5 +363,3 @@ export class ChatElement extends HTMLElement {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 }
-
-customElements.define("web-llm-chat", ChatElement);

@@ -56,14 +56,24 @@ export class WorkerClient {
    * @returns {Promise<any>}
    */
   call(method, args = {}, onEvent = () => {}, signal) {
-    if (this.#ended) return Promise.reject(this.#ended);
     if (signal?.aborted) return Promise.reject(signal.reason);
-    const id = this.#nextId++;
+    const { id, value } = this.begin(method, args, onEvent);
     signal?.addEventListener("abort", () => this.#cancel(id, signal.reason));
-    return new Promise((resolve, reject) => {
+    return value;
+  }
+
+  /**
+   * The same for who cancels by `id` and waits for how the call ends then.
+   * @returns {{id: number, value: Promise<any>}}
+   */
+  begin(method, args, onEvent) {
+    const id = this.#nextId++;
+    if (this.#ended) return { id, value: Promise.reject(this.#ended) };
+    const value = new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve, reject, onEvent });
       this.#port.postMessage({ id, method, args });
     });
+    return { id, value };
   }
 
   #cancel(id, reason) {

@@ -6,6 +6,7 @@
  * @typedef {import("./model.js").Progress} Progress
  */
 
+import { runCells } from "./cells.js";
 import { ChatElement } from "./chat_element.js";
 import { WorkerClient } from "./client.js";
 import { listModels } from "./locate.js";
@@ -58,4 +59,6 @@ export async function keepOffline() {
   return (await navigator.serviceWorker?.register(url, { updateViaCache: "none" })) ?? null;
 }
 
-window.webllm = { load, bench, doctor, keepOffline };
+window.webllm = { load, bench, doctor, listModels, keepOffline };
+customElements.define("web-llm-chat", ChatElement);
+runCells(); // a module runs when the page is parsed

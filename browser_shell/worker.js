@@ -4,13 +4,14 @@
  *
  * Messages from a page: {id, method, args}. Answers: any number of {id, event}, then {id, value} or
  * {id, error: {name, message, details}}. Methods: load {model, options}, reload, generate, chat, count_tokens, interrupt,
- * cancel {number: an id}, bench, doctor, stats, close; most go to webllm/browser_api.py as they are.
+ * cancel {number: an id}, bench, doctor, run_cell {page, ...}, stats, close; most go to webllm/browser_api.py as they are.
  * {method: "hello", args: {lock}} comes from a page that shares: see client.js.
  */
 
 import { Tokenizer } from "@huggingface/tokenizers";
 
 import { openDevice } from "./bridge.js";
+import { locate } from "./locate.js";
 import { startPython } from "./python.js";
 import { adoptFile, openSource, prefetch } from "./sources.js";
 
@@ -24,7 +25,9 @@ let model = null; // promise of what loading it told, while there is a model or 
 let reloaded = null; // the same of a reload that is under way
 let unloaded = Promise.resolve(); // when the model that nobody used any more is gone
 let nextNumber = LOAD + 1;
+let base = self.location.href; // of relative URLs in Python
 const pages = new Set();
+const picked = new Set(); // names of files that a page handed over
 const watchers = new Set(); // who is told how a load or reload goes on
 
 /** One page. Each numbers its calls for itself; Python knows them by other numbers. */
@@ -56,6 +59,7 @@ class Page {
     if (method === "close") return this.#leave();
     if (method === "cancel") args = { number: this.#numbers.get(args.number) ?? null };
     if (method === "interrupt") args = { numbers: [...this.#numbers.values()] };
+    if (method === "run_cell") ({ page: base, ...args } = args);
     return call(this.#numbers.get(id), method, args, onEvent);
   }
 
@@ -121,9 +125,13 @@ function unload() {
 
 /** @returns {string} what Python opens: a URL, or the picked file's name */
 function fetchEarly(model) {
-  if (model instanceof File) adoptFile(model.name, model);
-  else prefetch(model);
-  return model.name ?? model;
+  if (!(model instanceof File)) {
+    prefetch(model);
+    return model;
+  }
+  adoptFile(model.name, model);
+  picked.add(model.name);
+  return model.name;
 }
 
 /** Run a function of webllm/browser_api.py; JSON both ways. */
@@ -150,7 +158,8 @@ self.webllmHost = {
     return opened;
   },
 
-  openSource,
+  /** Cells ask for short names and relative URLs too. */
+  openSource: async (location) => openSource(picked.has(location) ? location : await locate(location, base)),
 
   /** A function from text to ids, without special tokens. */
   createEncoder(tokenizerJson) {

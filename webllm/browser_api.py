@@ -117,6 +117,13 @@ async def doctor(on_note: OnEvent, only: Sequence[str] = ("",)) -> dict[str, Any
     return {"adapter": adapter, "features": features, "kernels": kernels}
 
 
+async def run_cell(on_event: OnEvent, code: str, name: str) -> dict[str, str | None]:
+    """Run a cell of Python; see `webllm.cells.run`."""
+    from webllm import cells
+
+    return await cells.run(code, name, on_event)
+
+
 async def stats(on_event: OnEvent) -> dict[str, Any]:
     """Speeds of the last `generate`, memory and dispatches."""
     return _current().stats()
@@ -148,5 +155,6 @@ def _current() -> LLM:
 
 
 _METHODS: Mapping[str, Callable[..., Awaitable[Any]]] = {
-    f.__name__: f for f in (load, reload, generate, chat, count_tokens, interrupt, cancel, bench, doctor, stats, close)
+    f.__name__: f
+    for f in (load, reload, generate, chat, count_tokens, interrupt, cancel, bench, doctor, run_cell, stats, close)
 }

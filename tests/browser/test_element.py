@@ -18,6 +18,12 @@ BROKEN = {"name": "FetchError", "message": "http://127.0.0.1/models/tiny.gguf: t
 SLOW = {"pieces": ["word "] * 1000, "delay": 20}
 HOSTILE = '</div><img src="x" onerror="window.broken = 1"><script>window.broken = 1</script><b>bold</b>'
 
+USE_FAKE = """let webllm;
+Object.defineProperty(window, "webllm", {
+    get: () => webllm,
+    set: (value) => { webllm = { ...value, load: async (...args) => (await import("/fake.js")).load(...args) }; },
+})"""
+
 
 @pytest.fixture
 def open_element(page: Page, strict_url: str) -> Iterator[Callable[..., Locator]]:
@@ -27,13 +33,14 @@ def open_element(page: Page, strict_url: str) -> Iterator[Callable[..., Locator]
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
 
     def open_element(**fake: Any) -> Locator:
-        page.add_init_script(f"window.fake = {json.dumps(fake)}; window.events = [];")
+        page.add_init_script(f"window.fake = {json.dumps(fake)}; window.events = []; window.requests = [];")
         page.add_init_script(
             """for (const name of ["ready", "message", "error"])
                  document.addEventListener(name, ({ target, detail }) =>
                    target.localName === "web-llm-chat" && events.push([name, detail.content ?? detail.name ?? ""]), true);"""
         )
-        page.route("**/model.js", lambda route: route.fulfill(body=FAKE, content_type="text/javascript"))
+        page.add_init_script(USE_FAKE)
+        page.route("**/fake.js", lambda route: route.fulfill(body=FAKE, content_type="text/javascript"))
         page.goto(f"{strict_url}/element.html")
         return page.locator("web-llm-chat")
 

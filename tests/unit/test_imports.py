@@ -27,7 +27,7 @@ RANKS = [
     ["selftest."],
     ["chat", "tune"],
     ["api"],
-    ["sync", "bench", "browser_api", "snapshot", "site", "static_server", "demo"],
+    ["cells", "sync", "bench", "browser_api", "snapshot", "site", "static_server", "demo"],
     ["cli."],
 ]
 BROWSER_ONLY = {"js", "pyodide", "pyodide_js"}
