@@ -9,10 +9,11 @@
 import { runCells } from "./cells.js";
 import { ChatElement } from "./chat_element.js";
 import { WorkerClient } from "./client.js";
+import { installLanguageModel, LanguageModel, useModel } from "./language_model.js";
 import { listModels } from "./locate.js";
 import { load } from "./model.js";
 
-export { ChatElement, listModels, load };
+export { ChatElement, installLanguageModel, LanguageModel, listModels, load, useModel };
 
 /**
  * Measure a model's shape with random weights on this machine's GPU, as `webllm bench --config` does.
@@ -59,6 +60,6 @@ export async function keepOffline() {
   return (await navigator.serviceWorker?.register(url, { updateViaCache: "none" })) ?? null;
 }
 
-window.webllm = { load, bench, doctor, listModels, keepOffline };
+window.webllm = { load, bench, doctor, listModels, LanguageModel, installLanguageModel, useModel, keepOffline };
 customElements.define("web-llm-chat", ChatElement);
 runCells(); // a module runs when the page is parsed
