@@ -43,7 +43,8 @@ export class Alert {
     this.#text.replaceChildren();
   }
 
-  #show(title, text, [label, act] = []) {
+  #show(title, text, wayOut) {
+    const [label, act] = wayOut ?? [];
     const strong = make("strong");
     show(strong, title);
     this.#box.classList.toggle("calm", !title);

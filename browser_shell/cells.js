@@ -7,7 +7,7 @@
  * data-output="ID": what it prints and its value go into that element. data-name: as tracebacks call it.
  */
 
-import { icon, make, show, announce } from "./dom.js";
+import { announce, icon, keepFocus, make, show } from "./dom.js";
 import { Interpreter } from "./interpreter.js";
 import { Loading } from "./loading.js";
 
@@ -50,6 +50,7 @@ class Cell {
     if (!manual) this.#run();
   }
 
+  /** @returns {any} an element */
   #$(id) {
     return this.#root.getElementById(id);
   }
@@ -111,14 +112,15 @@ class Cell {
   /** @param {"idle" | "waiting" | "running" | "done" | "error"} state */
   #setState(state) {
     const busy = state === "waiting" || state === "running";
-    const hadFocus = this.#root.activeElement;
     this.#host.dataset.state = state;
     this.#$("status").textContent = { waiting: "waiting for Python", running: "running" }[state] ?? "";
-    this.#$("stop").hidden = !busy;
-    this.#$("run").disabled = busy;
-    this.#$("loading").hidden = true;
-    if (!busy) this.#$("restart").hidden = true;
-    if (hadFocus?.disabled || hadFocus?.checkVisibility() === false) this.#$(busy ? "stop" : "run").focus();
+    const change = () => {
+      this.#$("stop").hidden = !busy;
+      this.#$("run").disabled = busy;
+      this.#$("loading").hidden = true;
+      if (!busy) this.#$("restart").hidden = true;
+    };
+    keepFocus(this.#root, change, () => this.#$(busy ? "stop" : "run").focus());
   }
 
   /** Shift+Enter and Ctrl+Enter run, as in a notebook; Tab leaves, as everywhere. */

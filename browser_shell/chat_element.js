@@ -258,16 +258,19 @@ export class ChatElement extends HTMLElement {
   }
 
   async #ask(text) {
-    const before = this.#conversation;
-    const asked = [...before, { role: "user", content: text }];
+    /** @type {Message} */
+    const question = { role: "user", content: text };
+    /** @type {Message} */
     const answer = { role: "assistant", content: "" };
+    const asked = [...this.#conversation, question];
     const mine = (this.#running = { answer, aborter: new AbortController() });
-    this.#showQuestion(asked.at(-1));
+    this.#showQuestion(question);
     const view = this.#addToView(answer);
     let failed = null;
     try {
-      const request = { ...this.#createOptions(), messages: [...this.#systemMessages(), ...asked], stream: true };
-      for await (const chunk of this.#llm.chat.completions.create(request, mine.aborter)) this.#grow(answer, view, chunk);
+      const messages = [...this.#systemMessages(), ...asked];
+      const chunks = this.#llm.chat.completions.create({ ...this.#createOptions(), messages, stream: true }, mine.aborter);
+      for await (const chunk of chunks) this.#grow(answer, view, chunk);
     } catch (error) {
       failed = error;
     }
@@ -283,6 +286,7 @@ export class ChatElement extends HTMLElement {
     return { ...Object.fromEntries(Object.entries(named).filter(([, value]) => value !== null)), ...this.options };
   }
 
+  /** @returns {Message[]} */
   #systemMessages() {
     return this.system ? [{ role: "system", content: this.system }] : [];
   }
@@ -295,7 +299,9 @@ export class ChatElement extends HTMLElement {
     this.#emit("message", question);
   }
 
-  #grow(answer, view, { choices: [choice], usage }) {
+  /** @param {import("./model.js").ChatCompletionChunk} chunk */
+  #grow(answer, view, chunk) {
+    const { choices: [choice], usage } = chunk;
     if (this.#running?.answer !== answer) return; // reset() came in between
     const piece = choice?.delta.content ?? "";
     answer.content += piece;
@@ -330,6 +336,7 @@ export class ChatElement extends HTMLElement {
 
   // What is seen
 
+  /** @returns {any} an element */
   #$(id) {
     return this.#root.getElementById(id);
   }

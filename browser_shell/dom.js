@@ -49,7 +49,10 @@ export function show(element, text) {
   element.hidden = !text;
 }
 
-/** Tell who listens instead of looking; the same text twice is told twice. */
+/**
+ * Tell who listens instead of looking; the same text twice is told twice.
+ * @param {string} text  @param {Document | ShadowRoot} [root]
+ */
 export function announce(text, root = document) {
   const announcer = root.getElementById("announcer");
   announcer.textContent = "";
@@ -69,7 +72,10 @@ export async function copyText(button, text) {
   setTimeout(() => button.classList.remove("done"), 1500);
 }
 
-/** Change what may hide or disable what has the focus; then `elsewhere` gives it to something else. */
+/**
+ * Change what may hide or disable what has the focus; then `elsewhere` gives it to something else.
+ * @param {any} root  the document or a shadow root
+ */
 export function keepFocus(root, change, elsewhere) {
   const focused = root.activeElement;
   change();

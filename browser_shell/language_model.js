@@ -29,6 +29,7 @@ const ROLES = ["system", "user", "assistant"];
 const error = (name, message) => new DOMException(message, name);
 const unsupported = (what) => error("NotSupportedError", `webllm's LanguageModel has no ${what} yet`);
 
+/** @type {{model: string | File | null, options: import("./model.js").LoadOptions}} */
 let configured = { model: null, options: {} }; // what `create` loads; null: the first of site.json
 /** @type {Promise<import("./model.js").Model> | null} */
 let loading = null;
@@ -157,13 +158,15 @@ export class LanguageModel extends EventTarget {
    */
   promptStreaming(input, options) {
     const pieces = this.#answer(input, options);
-    return new ReadableStream({
+    /** @type {UnderlyingDefaultSource<string>} */
+    const source = {
       pull: async (controller) => {
         const { value, done } = await pieces.next();
-        done ? controller.close() : controller.enqueue(value);
+        done ? controller.close() : controller.enqueue(/** @type {string} */ (value));
       },
-      cancel: () => pieces.return(),
-    });
+      cancel: async () => void (await pieces.return()),
+    };
+    return new ReadableStream(source);
   }
 
   /**
@@ -194,6 +197,10 @@ export class LanguageModel extends EventTarget {
     this.#destroyed.abort(error("AbortError", "the session was destroyed"));
   }
 
+  /**
+   * @param {Prompt} input  @param {PromptOptions} [options]
+   * @returns {AsyncGenerator<string, void, void>}
+   */
   async *#answer(input, { signal, responseConstraint } = {}) {
     if (responseConstraint !== undefined) throw unsupported("responseConstraint");
     this.#check(signal);
@@ -283,6 +290,7 @@ function abortable(promise, signal) {
   return Promise.race([promise, aborted]);
 }
 
+/** @param {CreateOptions & {tools?: object[]}} options */
 function check({ expectedInputs = [], expectedOutputs = [], tools = [], samplingMode = "default" }) {
   const other = [...expectedInputs, ...expectedOutputs].find(({ type }) => type !== "text");
   if (other) throw unsupported(`input or output of type "${other.type}"`);
@@ -292,6 +300,7 @@ function check({ expectedInputs = [], expectedOutputs = [], tools = [], sampling
   }
 }
 
+/** @param {CreateOptions} options */
 function samplingOf({ temperature, topK, samplingMode = "default" }) {
   const chosen = temperature ?? TEMPERATURES[samplingMode];
   return { ...(chosen === undefined ? {} : { temperature: chosen }), ...(topK === undefined ? {} : { top_k: topK }) };
@@ -319,6 +328,7 @@ function textOf(content) {
 
 function tooLong(requested, quota) {
   const message = `the prompt has ${requested} tokens and the context holds ${quota}: shorten it, or load the model with more context`;
-  if (globalThis.QuotaExceededError) return new QuotaExceededError(message, { requested, quota });
+  const { QuotaExceededError } = /** @type {any} */ (globalThis); // not every browser has it
+  if (QuotaExceededError) return new QuotaExceededError(message, { requested, quota });
   return Object.assign(error("QuotaExceededError", message), { requested, quota });
 }

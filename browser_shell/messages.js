@@ -92,7 +92,7 @@ export class GrowingText {
   /** No text but the code's own: the whole is part of an answer's text. */
   #openCode({ mark, info }) {
     const code = make("code");
-    const shown = () => [...code.children].filter((line) => !line.hidden).map((line) => line.textContent);
+    const shown = () => [...code.querySelectorAll("span")].filter((line) => !line.hidden).map((line) => line.textContent);
     const language = make("span", { class: "language", "data-language": info.trim().split(/\s/)[0] || null });
     const copy = copyButton(() => shown().join(""), { "aria-label": "Copy code" });
     const pre = make("pre", { tabindex: 0, role: "group", "aria-label": "Code" }, code);

@@ -1,9 +1,16 @@
 /**
- * webllm for web pages: `await window.webllm.load(model)`, and the element `<web-llm-chat>`.
+ * webllm for web pages: `await window.webllm.load(model)`, the element `<web-llm-chat>`, cells of Python, and Chrome's
+ * Prompt API.
  *
- * @typedef {import("./model.js").Model} Model
+ * @typedef {import("./model.js").ChatCompletion} ChatCompletion
+ * @typedef {import("./model.js").ChatCompletionChunk} ChatCompletionChunk
+ * @typedef {import("./model.js").ChatOptions} ChatOptions
+ * @typedef {import("./model.js").Info} Info
  * @typedef {import("./model.js").LoadOptions} LoadOptions
+ * @typedef {import("./model.js").Message} Message
+ * @typedef {import("./model.js").Model} Model
  * @typedef {import("./model.js").Progress} Progress
+ * @typedef {import("./model.js").Usage} Usage
  */
 
 import { runCells } from "./cells.js";
@@ -60,6 +67,16 @@ export async function keepOffline() {
   return (await navigator.serviceWorker?.register(url, { updateViaCache: "none" })) ?? null;
 }
 
-window.webllm = { load, bench, doctor, listModels, LanguageModel, installLanguageModel, useModel, keepOffline };
+window.webllm = {
+  bench,
+  ChatElement,
+  doctor,
+  installLanguageModel,
+  keepOffline,
+  LanguageModel,
+  listModels,
+  load,
+  useModel,
+};
 customElements.define("web-llm-chat", ChatElement);
 runCells(); // a module runs when the page is parsed
