@@ -13,11 +13,12 @@ const QUESTION = [{ role: "user", content: "Hello" }];
 const now = () => performance.now() / 1000;
 
 /**
- * Load a model and ask for one token, or for `tokens` that are shown as they come; then navigate to the same page again, as often as `repeats` in the query says.
+ * Load a model and ask for one token, or for `tokens`, which are shown as they come; then navigate to the same page again,
+ * as often as `repeats` in the query says.
  * The first navigation finds in the browser's cache what was there before; the others find what the first one left.
  * @param {URLSearchParams} query  load, repeats, tokens; `run` is this page's own
- * @returns {Promise<object>} {model, adapter, versions, runs: [{s: {part: seconds}, longest_task_ms}]}; the last three of
- *   the last one. longest_task_ms: of the page's own thread, while it loads and while the answer comes
+ * @returns {Promise<object>} {model, adapter, versions, runs: [{s: {part: seconds}, longest_task_ms}]}; model to versions
+ *   of the last run. longest_task_ms: of the page's own thread, while it loads and while the answer comes
  */
 export async function measureLoad(query) {
   const run = Number(query.get("run") ?? 1);

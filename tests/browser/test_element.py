@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +19,7 @@ BROKEN = {"name": "FetchError", "message": "http://127.0.0.1/models/tiny.gguf: t
 SLOW = {"pieces": ["word "] * 1000, "delay": 20}
 HOSTILE = '</div><img src="x" onerror="window.broken = 1"><script>window.broken = 1</script><b>bold</b>'
 
-USE_FAKE = """let webllm;
-Object.defineProperty(window, "webllm", {
-    get: () => webllm,
-    set: (value) => { webllm = { ...value, load: async (...args) => (await import("/fake.js")).load(...args) }; },
-})"""
+USE_FAKE = Path(__file__).with_name("use_fake.js")
 
 
 @pytest.fixture
@@ -36,10 +33,11 @@ def open_element(page: Page, strict_url: str) -> Iterator[Callable[..., Locator]
         page.add_init_script(f"window.fake = {json.dumps(fake)}; window.events = []; window.requests = [];")
         page.add_init_script(
             """for (const name of ["ready", "message", "error"])
-                 document.addEventListener(name, ({ target, detail }) =>
-                   target.localName === "web-llm-chat" && events.push([name, detail.content ?? detail.name ?? ""]), true);"""
+                 document.addEventListener(name, ({ target, detail }) => {
+                   if (target.localName === "web-llm-chat") events.push([name, detail.content ?? detail.name ?? ""]);
+                 }, true);"""
         )
-        page.add_init_script(USE_FAKE)
+        page.add_init_script(path=USE_FAKE)
         page.route("**/fake.js", lambda route: route.fulfill(body=FAKE, content_type="text/javascript"))
         page.goto(f"{strict_url}/element.html")
         return page.locator("web-llm-chat")
@@ -98,9 +96,9 @@ def test_a_page_asks_through_methods_and_reads_properties(page: Page, open_eleme
             await chat.load();
             const refused = await chat.ask("too soon").catch(({ name }) => name);
             const answer = await asked;
-            const result = [refused, answer, chat.messages.length, chat.llm.info.adapter.name, chat.getAttribute("system")];
+            const { length } = chat.messages;
             chat.reset();
-            return [...result, chat.messages.length, [chat.temperature, chat.maxTokens, chat.shared, chat.context]];
+            return [refused, answer, length, chat.llm.info.adapter.name, chat.getAttribute("system"), chat.messages.length, [chat.temperature, chat.maxTokens, chat.shared, chat.context]];
         }"""
     )
     assert got == ["RequestError", "Hello, world", 2, "Fake GPU", "Be brief.", 0, [0, 200, False, None]]
@@ -115,9 +113,7 @@ def test_stop_keeps_what_there_is_and_reset_keeps_nothing(page: Page, open_eleme
         how()
         wait_for(chat, "ready")
     assert len(texts(chat)) == 4 and all(len(text) < 5000 for text in texts(chat))
-    asked = chat.evaluate_handle(
-        "chat => { window.asked = chat.ask('More').catch(({ name }) => name); }"
-    )
+    asked = chat.evaluate_handle("chat => { window.asked = chat.ask('More').catch(({ name }) => name); }")
     expect(chat.locator(".assistant").last).to_contain_text("word word")
     press(chat, "New chat")
     assert page.evaluate("asked") == "AbortError"
@@ -187,8 +183,11 @@ def test_a_lazy_element_waits_for_the_visitor_and_one_without_a_model_says_so(
 ) -> None:
     wait_for(open_element(), "ready")
     page.evaluate(
-        """() => document.querySelector("web-llm-chat").replaceWith(
-            Object.assign(document.createElement("web-llm-chat"), { loading: "lazy", model: "lazy.gguf", label: "Late" }))"""
+        """() => {
+            const lazy = document.createElement("web-llm-chat");
+            Object.assign(lazy, { loading: "lazy", model: "lazy.gguf", label: "Late" });
+            document.querySelector("web-llm-chat").replaceWith(lazy);
+        }"""
     )
     chat = page.get_by_role("region", name="Late")
     press(chat, "Load it")

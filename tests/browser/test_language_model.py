@@ -21,7 +21,7 @@ def page(browser, url):
                 initialPrompts: [{ role: "system", content: "You are terse." }],
                 expectedInputs: [{ type: "text", languages: ["en"] }],
                 temperature: 0,
-                monitor: (m) => m.addEventListener("downloadprogress", ({ loaded, total }) => progress.push([loaded, total])),
+                monitor: (m) => m.addEventListener("downloadprogress", (e) => progress.push([e.loaded, e.total])),
             });
             availability.push(await LanguageModel.availability());
             window.session = await created;
@@ -55,7 +55,8 @@ def test_a_session_answers_whole_and_streamed_and_its_clone_goes_on_by_itself(pa
             let streamed = "", pieces = 0;
             for await (const piece of clone.promptStreaming([{ role: "user", content: [
                 { type: "text", value: "What is the capital of France?" }] }])) { streamed += piece; pieces++; }
-            return { usage, measured, answer, streamed, pieces, after: session.contextUsage, quota: session.contextWindow };
+            const { contextUsage: after, contextWindow: quota } = session;
+            return { usage, measured, answer, streamed, pieces, after, quota };
         }"""
     )
     assert "Paris" in got["answer"] and got["streamed"] == got["answer"] and got["pieces"] > 1
@@ -65,7 +66,8 @@ def test_a_session_answers_whole_and_streamed_and_its_clone_goes_on_by_itself(pa
 def test_append_adds_to_the_conversation(page):
     appended = """async () => {
         const clone = await session.clone(), before = clone.contextUsage;
-        await clone.append([{ role: "user", content: "My name is Ada." }, { role: "assistant", content: "Hello, Ada." }]);
+        const said = { role: "user", content: "My name is Ada." };
+        await clone.append([said, { role: "assistant", content: "Hello, Ada." }]);
         return clone.contextUsage - before;
     }"""
     assert page.evaluate(appended) > 10
@@ -77,12 +79,10 @@ def test_a_conversation_that_is_too_long_forgets_its_oldest_and_a_prompt_that_is
             const s = await LanguageModel.create({ initialPrompts: [{ role: "system", content: "Short." }] });
             let overflows = 0;
             s.addEventListener("contextoverflow", () => overflows++);
-            for (let i = 0; i < 6; i++) {
-                const turn = [{ role: "user", content: "word ".repeat(30) }, { role: "assistant", content: "word ".repeat(30) }];
-                await s.append(turn);
-            }
-            const long = await s.prompt("word ".repeat(400)).catch(({ name, requested, quota }) => [name, requested, quota]);
-            return { overflows, usage: s.contextUsage, long };
+            const content = "word ".repeat(30);
+            for (let i = 0; i < 6; i++) await s.append([{ role: "user", content }, { role: "assistant", content }]);
+            const told = ({ name, requested, quota }) => [name, requested, quota];
+            return { overflows, usage: s.contextUsage, long: await s.prompt("word ".repeat(400)).catch(told) };
         }"""
     )
     assert got["overflows"] > 0 and got["usage"] <= 256

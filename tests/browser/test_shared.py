@@ -133,7 +133,9 @@ def test_a_load_that_one_tab_gives_up_goes_on_for_the_other(tabs):
 @pytest.mark.slow
 def test_a_failed_load_is_told_to_every_tab_and_may_be_tried_again(tabs, server):
     first, second = tabs(), tabs()
-    missing = """() => webllm.load("models/late.gguf", { shared: true, exact: true }).then(() => 0, ({ name }) => name)"""
+    missing = (
+        """() => webllm.load("models/late.gguf", { shared: true, exact: true }).then(() => 0, ({ name }) => name)"""
+    )
     assert [tab.evaluate(missing) for tab in (first, second)] == ["ModelNotFound", "ModelNotFound"]
     write_gguf(MODEL, server.folder / "models" / "late.gguf")
     assert second.evaluate(missing) == 0
