@@ -1,4 +1,7 @@
-"""Cells of Python in a page, `<script type="text/python">`: they share one namespace, as in a notebook. In a browser only."""
+"""Cells of Python in a page, `<script type="text/python">`: they share one namespace, as in a notebook.
+
+In a browser only.
+"""
 
 from __future__ import annotations
 

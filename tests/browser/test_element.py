@@ -98,10 +98,11 @@ def test_a_page_asks_through_methods_and_reads_properties(page: Page, open_eleme
             const answer = await asked;
             const { length } = chat.messages;
             chat.reset();
-            return [refused, answer, length, chat.llm.info.adapter.name, chat.getAttribute("system"), chat.messages.length, [chat.temperature, chat.maxTokens, chat.shared, chat.context]];
+            const attributes = [chat.temperature, chat.maxTokens, chat.shared, chat.context, chat.getAttribute("system")];
+            return [refused, answer, length, chat.messages.length, chat.llm.info.adapter.name, ...attributes];
         }"""
     )
-    assert got == ["RequestError", "Hello, world", 2, "Fake GPU", "Be brief.", 0, [0, 200, False, None]]
+    assert got == ["RequestError", "Hello, world", 2, 0, "Fake GPU", 0, 200, False, None, "Be brief."]
     assert page.evaluate("[requests[0].seed, requests[0].messages[0].content]") == [7, "Be brief."]
 
 

@@ -28,11 +28,9 @@ def test_every_option_of_load_is_named_in_the_spelling_of_javascript():
 
 
 EXAMPLES = re.findall(r"```html\n(<!doctype html>.*?)```", PAGE, re.DOTALL)
+QUESTION = "What is the capital of France?"
 ANSWERED = {  # a part of the example -> (where its answer is to come, what has to be done for it)
-    "<web-llm-chat": (
-        "web-llm-chat .assistant",
-        "document.querySelector('web-llm-chat').ask('What is the capital of France?')",
-    ),
+    "<web-llm-chat": ("web-llm-chat .assistant", f"document.querySelector('web-llm-chat').ask('{QUESTION}')"),
     "text/python": ("web-llm-cell [part=stdout]", ""),
     "LanguageModel": ("#answer", ""),
     "window.webllm.load": ("#answer", ""),
@@ -56,6 +54,5 @@ def test_the_examples_run_as_they_stand_there(page, site, tmp_path, part):
 
 
 def test_every_example_of_a_page_is_run():
-    assert all(sum(part in example for part in ANSWERED) == 1 for example in EXAMPLES) and len(EXAMPLES) == len(
-        ANSWERED
-    )
+    assert len(EXAMPLES) == len(ANSWERED)
+    assert all(sum(part in example for part in ANSWERED) == 1 for example in EXAMPLES)

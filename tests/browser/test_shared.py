@@ -16,11 +16,15 @@ IDS = [i * 37 % 301 for i in range(20)]
 LOAD = """async (shared) => {
     window.phases = [];
     const onProgress = ({ phase }) => phases.push(phase);
-    window.llm = await webllm.load("models/tiny.gguf", { shared, context: 100_000, kv: "f32", exact: true, onProgress });
+    const options = { shared, context: 100_000, kv: "f32", exact: true, onProgress };
+    window.llm = await webllm.load("models/tiny.gguf", options);
     return llm.info.shared;
 }"""
 LONG = """ids => { for (const prompt of [ids, ids.slice(1)]) llm.generate(prompt, 90_000).catch(() => {}); }"""
-SOON = """ids => Promise.race([llm.generate(ids, 4), new Promise((resolve) => setTimeout(resolve, 60_000, ["it waits"]))])"""
+SOON = """ids => {
+    const late = new Promise((resolve) => setTimeout(resolve, 60_000, ["it waits"]));
+    return Promise.race([llm.generate(ids, 4), late]);
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -133,23 +137,21 @@ def test_a_load_that_one_tab_gives_up_goes_on_for_the_other(tabs):
 @pytest.mark.slow
 def test_a_failed_load_is_told_to_every_tab_and_may_be_tried_again(tabs, server):
     first, second = tabs(), tabs()
-    missing = (
-        """() => webllm.load("models/late.gguf", { shared: true, exact: true }).then(() => 0, ({ name }) => name)"""
-    )
-    assert [tab.evaluate(missing) for tab in (first, second)] == ["ModelNotFound", "ModelNotFound"]
+    load = """() => webllm.load("models/late.gguf", { shared: true, exact: true }).then(() => 0, ({ name }) => name)"""
+    assert [tab.evaluate(load) for tab in (first, second)] == ["ModelNotFound", "ModelNotFound"]
     write_gguf(MODEL, server.folder / "models" / "late.gguf")
-    assert second.evaluate(missing) == 0
+    assert second.evaluate(load) == 0
 
 
 def test_where_a_shared_worker_has_no_webgpu_a_page_has_its_own(tabs, server):
     """As Firefox was; other browsers have no SharedWorker at all."""
-    bridge = server.folder / "bridge.js"
-    text = bridge.read_text(encoding="utf-8")
-    bridge.unlink()  # it is a link to the site's
-    bridge.write_text(f'if ("SharedWorkerGlobalScope" in self) Object.defineProperty(navigator, "gpu", {{}});\n{text}')
+    worker = server.folder / "worker.js"
+    text = worker.read_text(encoding="utf-8")
+    worker.unlink()  # it is a link to the site's
+    worker.write_text(f'if ("SharedWorkerGlobalScope" in self) Object.defineProperty(navigator, "gpu", {{}});\n{text}')
     page = tabs()
     assert page.evaluate(LOAD, True) is False
-    bridge.write_text(text)
+    worker.write_text(text)
     assert generate(page)[0] == best()
 
 
