@@ -98,8 +98,9 @@ def test_a_page_asks_through_methods_and_reads_properties(page: Page, open_eleme
             const answer = await asked;
             const { length } = chat.messages;
             chat.reset();
-            const attributes = [chat.temperature, chat.maxTokens, chat.shared, chat.context, chat.getAttribute("system")];
-            return [refused, answer, length, chat.messages.length, chat.llm.info.adapter.name, ...attributes];
+            const { temperature, maxTokens, shared, context, llm } = chat;
+            const attributes = [temperature, maxTokens, shared, context, chat.getAttribute("system")];
+            return [refused, answer, length, chat.messages.length, llm.info.adapter.name, ...attributes];
         }"""
     )
     assert got == ["RequestError", "Hello, world", 2, 0, "Fake GPU", 0, 200, False, None, "Be brief."]
