@@ -6,7 +6,7 @@ import { build } from "esbuild";
 const FROM = "browser_shell";
 const TO = "build/page";
 const ENTRIES = ["webllm.js", "worker.js", "bridge.js", "chat.js", "bench.js", "doctor.js", "sw.js"];
-const COPIED = /\.(html|svg|txt|json|d\.ts)$/;
+const COPIED = /\.(html|svg|txt|json)$/;
 
 const files = readdirSync(FROM);
 const styles = files.filter((name) => name.endsWith(".css"));

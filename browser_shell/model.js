@@ -23,7 +23,8 @@
  * @property {number} load_s
  * @property {Record<string, string | null>} versions
  * @property {boolean} shared  whether other pages may use the same model
- * @property {{pyodide_s: number, import_s: number, python_s: number, total_s: number}} startup
+ * @property {{fetch_s: number, pyodide_s: number, import_s: number, adapter_s: number, python_s: number,
+ *   total_s: number}} startup
  *
  * @typedef {{role: "system" | "user" | "assistant", content: string}} Message
  * @typedef {object} ChatOptions
@@ -70,33 +71,35 @@ import { locate } from "./locate.js";
  *   own, with kernel, line and sizes where they are known
  */
 export async function load(model, { onProgress, signal, powerPreference, shared = false, ...rest } = {}) {
-  const options = powerPreference ? { ...rest, power_preference: powerPreference } : rest;
-  const request = { model: await locate(model, document.baseURI), options };
   signal?.throwIfAborted();
-  if (shared && canShare(request)) {
+  const options = powerPreference ? { ...rest, power_preference: powerPreference } : rest;
+  if (shared && canShare(model)) {
+    const location = await locate(model, document.baseURI);
+    signal?.throwIfAborted();
     try {
-      return await open(new WorkerClient(sharedName(request)), request, onProgress, signal);
+      return await open(new WorkerClient(sharedName(location, options)), location, options, onProgress, signal);
     } catch (error) {
       if (error.name !== "NoAdapter") throw error; // a browser may have WebGPU in a page's own workers only
     }
   }
-  return open(new WorkerClient(), request, onProgress, signal);
+  const worker = new WorkerClient(); // first, as it starts Python
+  return open(worker, locate(model, document.baseURI), options, onProgress, signal);
 }
 
-function canShare({ model }) {
+function canShare(model) {
   return typeof model === "string" && Boolean(globalThis.SharedWorker && navigator.locks);
 }
 
 /** Pages that ask for the same get the same worker. */
-function sharedName({ model, options }) {
-  return `webllm ${JSON.stringify([model, Object.entries(options).sort()])}`;
+function sharedName(location, options) {
+  return `webllm ${JSON.stringify([location, Object.entries(options).sort()])}`;
 }
 
-async function open(worker, request, onProgress, signal) {
+async function open(worker, location, options, onProgress, signal) {
   const abort = () => worker.terminate(signal.reason);
   signal?.addEventListener("abort", abort);
   try {
-    const info = await worker.call("load", request, onProgress);
+    const info = await worker.call("load", { model: await location, options }, onProgress);
     return new Model(worker, { ...info, shared: worker.shared });
   } catch (error) {
     worker.terminate();
