@@ -16,7 +16,8 @@ pytestmark = pytest.mark.browser
 MINUTE = 60_000
 HTML = "<img src=x onerror='broken = 1'><b>bold</b>"
 CELLS = f"""<!doctype html><html lang="en"><title>Cells</title><meta name="viewport" content="width=device-width">
-<meta name="color-scheme" content="light dark"><link rel="icon" href="../icon.svg"><link rel="stylesheet" href="../demo.css">
+<meta name="color-scheme" content="light dark"><link rel="icon" href="../icon.svg">
+<link rel="stylesheet" href="../demo.css">
 <script type="module" src="../webllm.js"></script><main><h1>Cells</h1>
 <script type="text/python">
     import asyncio, sys
