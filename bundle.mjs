@@ -9,7 +9,7 @@ const ENTRIES = [
   ...["webllm.js", "webllm-compat.js", "worker.js", "bridge.js", "sw.js"],
   ...["chat.js", "bench.js", "doctor.js", "playground.js", "compat-page.js", "compat-worker.js"],
 ];
-const COPIED = /\.(html|svg|txt|json|d\.ts)$/;
+const COPIED = /\.(html|svg|txt|json)$/;
 
 const files = readdirSync(FROM);
 const styles = files.filter((name) => name.endsWith(".css"));

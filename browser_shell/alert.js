@@ -1,9 +1,9 @@
 /** What went wrong, and a way out of it. */
 
-import { $, show } from "./dom.js";
+import { make, show } from "./dom.js";
 
 /** Error name -> title */
-export const TITLES = {
+const TITLES = {
   NoAdapter: "This page needs WebGPU",
   OutOfMemory: "The GPU has too little memory",
   ModelNotFound: "The model was not found",
@@ -14,22 +14,45 @@ export const TITLES = {
   ContextFull: "The conversation is too long",
 };
 
-/**
- * @param {string} title  empty: nothing is wrong, but there is something to tell
- * @param {string} text
- * @param {[string, () => void]} [wayOut]  a button and what it does
- */
-export function showAlert(title, text, [label, act] = []) {
-  const strong = document.createElement("strong");
-  show(strong, title);
-  $("alert").classList.toggle("calm", !title);
-  $("alert").hidden = false;
-  $("alert-text").replaceChildren(strong, text);
-  show($("way-out"), label ?? "");
-  $("way-out").onclick = act ?? null;
-}
+export class Alert {
+  #box;
+  #text;
+  #button;
 
-export function hideAlert() {
-  $("alert").hidden = true;
-  $("alert-text").replaceChildren();
+  /** @param {Document | ShadowRoot} root  with #alert, #alert-text and #way-out */
+  constructor(root) {
+    this.#box = root.getElementById("alert");
+    this.#text = root.getElementById("alert-text");
+    this.#button = root.getElementById("way-out");
+  }
+
+  /**
+   * Tell of something that is not wrong.
+   * @param {string} text
+   * @param {[string, () => void]} [wayOut]  a button and what it does
+   */
+  tell(text, wayOut) {
+    this.#show("", text, wayOut);
+  }
+
+  /** @param {Error} error  @param {[string, () => void]} [wayOut] */
+  showError(error, wayOut) {
+    this.#show(TITLES[error.name] ?? "That did not work", error.message, wayOut);
+  }
+
+  hide() {
+    this.#box.hidden = true;
+    this.#text.replaceChildren();
+  }
+
+  #show(title, text, wayOut) {
+    const [label, act] = wayOut ?? [];
+    const strong = make("strong");
+    show(strong, title);
+    this.#box.classList.toggle("calm", !title);
+    this.#box.hidden = false;
+    this.#text.replaceChildren(strong, text);
+    show(this.#button, label ?? "");
+    this.#button.onclick = act ?? null;
+  }
 }

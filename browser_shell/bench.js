@@ -2,10 +2,13 @@
  * bench.html?config=URL[&quant=q4&kv=f16&exact=1&prompt=128,1024&decode=128&at=128&repeats=5]: measures and shows one
  * JSON object a line. config is the URL of a config.json; several, separated by commas, are measured one after the other.
  *
- * bench.html?load=MODEL[&repeats=2]: what loading takes, from navigation to the first token; see load_time.js.
+ * bench.html?load=MODEL[&repeats=2&tokens=1]: what loading takes, from navigation to the first token; see load_time.js.
+ *
+ * Both tell the longest task of the page's own thread meanwhile, `longest_task_ms`.
  */
 
 import { measureLoad } from "./load_time.js";
+import { longestTask } from "./main_thread.js";
 import { bench } from "./webllm.js";
 
 const query = new URLSearchParams(location.search);
@@ -27,8 +30,9 @@ async function measure(url) {
     at_context: numbers("at", "128"),
     repeats: numbers("repeats", "5")[0],
   };
-  const measured = await bench(request, (what) => (status.textContent = `${url}: ${what}`));
-  return { ...measured, model: url };
+  const onNote = (what) => (status.textContent = `${url}: ${what}`);
+  const [measured, longest_task_ms] = await longestTask(() => bench(request, onNote));
+  return { ...measured, model: url, longest_task_ms };
 }
 
 try {

@@ -1,48 +1,51 @@
 /** The chat page: a view of `window.webllm`. */
 
-import { hideAlert, showAlert, TITLES } from "./alert.js";
-import { $, announce, copyText, show } from "./dom.js";
+import { Alert } from "./alert.js";
+import { Composer } from "./composer.js";
+import { $, announce, copyText, keepFocus, show } from "./dom.js";
 import { onFile } from "./files.js";
-import { addMessage, keepMessages } from "./messages.js";
+import { Loading } from "./loading.js";
+import { addMessage, describeUsage, follow, keepMessages, scrollToEnd } from "./messages.js";
 import { fillSettings, requestOptions, systemMessages } from "./settings.js";
 import { showStoredModels } from "./stored_models.js";
 import { keepOffline, listModels, load } from "./webllm.js";
 
-const MB = 1e6;
-const NEAR_END = 80; // pixels from the end of the conversation that still count as reading along
 const main = document.querySelector("main");
+const alert = new Alert(document);
+const progress = new Loading(document);
+const composer = new Composer(document, { send, stop: () => llm.interrupt() });
 const query = new URLSearchParams(location.search);
 const wrongSettings = fillSettings(query);
 
 let llm = null;
 let loading = null; // AbortController of the load that is under way
 let conversation = []; // {role, content}; a new array after every change
-let downloading = false;
 let draft = null; // what stood in the prompt before a question was put there to be edited
 
 /** "loading", "ready", "generating" or "error"; the style sheet and tests go by it. */
 function setState(state) {
-  const focused = document.activeElement;
   const generating = state === "generating";
-  const idle = Boolean(llm) && state !== "loading" && !generating;
+  keepFocus(document, () => showState(state), () => (generating ? composer.focusStop() : focusPrompt()));
+}
+
+function showState(state) {
+  const generating = state === "generating";
+  const ready = Boolean(llm) && state !== "loading" && !generating;
   document.body.dataset.state = state;
-  $("send").hidden = generating;
-  $("stop").hidden = !generating;
-  $("send").disabled = !idle;
+  composer.setState({ ready, generating });
   $("new-chat").disabled = !llm || state === "loading";
   $("examples").hidden = !llm && state !== "loading";
-  for (const button of $("examples").querySelectorAll("button")) button.disabled = !idle;
+  for (const button of $("examples").querySelectorAll("button")) button.disabled = !ready;
   $("copy-chat").hidden = !conversation.length;
   $("loading").hidden = state !== "loading";
   $("cancel").hidden = Boolean(llm);
   $("picker").hidden = Boolean(llm) || state === "loading";
-  if (focused?.disabled || focused?.checkVisibility() === false) generating ? $("stop").focus() : focusPrompt();
 }
 
 /** Where the user goes on; on a touch screen that would open the keyboard, over what there is to read. */
 function focusPrompt() {
   const touch = matchMedia("(pointer: coarse)").matches;
-  (touch ? main : $("prompt")).focus({ preventScroll: true });
+  touch ? main.focus({ preventScroll: true }) : composer.focus();
 }
 
 // Loading
@@ -64,7 +67,7 @@ async function open(model) {
   newChat();
   await closeModel();
   try {
-    llm = await load(model, { onProgress: showProgress, signal: mine.signal });
+    llm = await load(model, { onProgress: (event) => progress.show(event), signal: mine.signal });
   } catch (error) {
     if (loading !== mine) return; // another load has taken its place
     const retry = () => open(model);
@@ -102,7 +105,7 @@ async function reload() {
   const current = () => llm === mine; // until another load takes its place
   showLoading();
   try {
-    await mine.reload({ onProgress: (progress) => current() && showProgress(progress) });
+    await mine.reload({ onProgress: (event) => current() && progress.show(event) });
   } catch (error) {
     if (current()) showError(error, ["Reload the model", reload]);
     return;
@@ -112,14 +115,12 @@ async function reload() {
 
 function askForFile(text, wayOut) {
   setState("ready");
-  showAlert("", text, wayOut);
+  alert.tell(text, wayOut);
 }
 
 function showLoading() {
-  downloading = false;
-  $("loading-text").textContent = "Starting Python and fetching the model";
-  $("loading-bar").removeAttribute("value");
-  hideAlert();
+  progress.start();
+  alert.hide();
   setState("loading");
 }
 
@@ -128,23 +129,10 @@ function showReady(name) {
   const slow = software && "No GPU was found, so the model runs on the processor. Answers are the same, but slow.";
   $("adapter").textContent = adapter;
   show($("notice"), [wrongSettings, slow].filter(Boolean).join(" "));
-  hideAlert();
+  alert.hide();
   setState("ready");
   announce(`${name} is ready`);
   if (document.activeElement === document.body) focusPrompt();
-}
-
-/** The download, as long as there is one; then what goes from the browser's store to the GPU. */
-function showProgress({ phase, loaded, total, stored = 0, seconds }) {
-  if (phase === "download") downloading = loaded < total;
-  if (phase === "weights" ? downloading : phase !== "download") return;
-  const speed = (loaded - stored) / seconds;
-  const left = speed > 0 ? Math.ceil((total - loaded) / speed) : 0;
-  const rate = `${(speed / MB).toFixed(0)} MB/s`;
-  const done = loaded < total ? `${rate}, ${left} s left` : "preparing the GPU";
-  $("loading-text").textContent = `${(loaded / MB).toFixed(0)} of ${(total / MB).toFixed(0)} MB · ${done}`;
-  $("loading-bar").max = total;
-  $("loading-bar").value = loaded;
 }
 
 // Asking
@@ -155,8 +143,8 @@ async function ask(text, before = conversation) {
   const asked = [...before, { role: "user", content: text }];
   const answer = { role: "assistant", content: "" };
   $("welcome").hidden = true;
-  hideAlert();
-  keepMessages(before.length);
+  alert.hide();
+  keepMessages($("messages"), before.length);
   addToView(asked.at(-1));
   const view = addToView(answer);
   setState("generating");
@@ -164,7 +152,7 @@ async function ask(text, before = conversation) {
     if (conversation !== was) return; // New chat came in between
     const piece = choice?.delta.content ?? "";
     answer.content += piece;
-    follow(() => view.append(piece));
+    follow(main, () => view.append(piece));
     if (usage) showUsage(usage, choice?.finish_reason);
   });
   if (conversation === was) finish(asked, answer, failure);
@@ -192,49 +180,46 @@ function finish(asked, answer, failure) {
 }
 
 function giveBack(text, unchanged) {
-  keepMessages(unchanged);
+  keepMessages($("messages"), unchanged);
   conversation.slice(unchanged).forEach(addToView);
   $("welcome").hidden = conversation.length > 0;
   if (conversation[unchanged]?.content === text) return; // it was asked once more, and still stands there
-  setPrompt([text, $("prompt").value].filter(Boolean).join("\n"));
+  composer.text = [text, composer.text].filter(Boolean).join("\n");
 }
 
 function addToView(message) {
   const author = message.role === "user" ? "You" : $("model").textContent;
-  const view = addMessage(message.role, author, { again, edit });
+  const view = addMessage($("messages"), message.role, author, { again, edit });
   view.append(message.content);
+  scrollToEnd(main);
   return view;
 }
 
 /** Answer the last question once more. */
 function again() {
-  if ($("send").disabled) return;
+  if (!composer.ready) return;
   ask(conversation.at(-2).content, conversation.slice(0, -2));
-  $("stop").focus();
+  composer.focusStop();
 }
 
 /** Put the last question into the prompt; sent, it takes the place of the one that was. */
 function edit() {
-  if ($("send").disabled) return;
-  draft ??= $("prompt").value;
+  if (!composer.ready) return;
+  draft ??= composer.text;
   $("editing").hidden = false;
-  setPrompt(conversation.at(-2).content);
-  $("prompt").focus();
+  composer.text = conversation.at(-2).content;
+  composer.focus();
 }
 
 function endEdit() {
-  if (draft !== null) setPrompt(draft);
+  if (draft !== null) composer.text = draft;
   draft = null;
   $("editing").hidden = true;
 }
 
-function showUsage({ completion_tokens: tokens, total_tokens: total, extra }, reason) {
-  const { decode_tokens_per_s: speed, time_to_first_token_s: first } = extra;
-  const rate = tokens > 1 ? `${speed.toFixed(1)} tokens/s · ` : "";
-  const count = tokens === 1 ? "1 token" : `${tokens} tokens`;
-  const cut = reason === "length" ? " · cut off at the limit" : "";
-  $("stats").textContent = `${count} · ${rate}first after ${first.toFixed(1)} s${cut}`;
-  showContext(total, llm.info.context);
+function showUsage(usage, reason) {
+  $("stats").textContent = describeUsage(usage, reason);
+  showContext(usage.total_tokens, llm.info.context);
 }
 
 /** Tokens of the conversation, and how many there may be. */
@@ -249,19 +234,12 @@ function showContext(used, context) {
 function newChat() {
   if (document.body.dataset.state === "generating") llm.interrupt();
   conversation = [];
-  keepMessages(0);
+  keepMessages($("messages"), 0);
   endEdit();
   $("welcome").hidden = false;
   $("copy-chat").hidden = true;
   $("stats").textContent = "";
   if (llm) showContext(0, llm.info.context);
-}
-
-/** Change the conversation and stay at its end, unless the reader has scrolled up. */
-function follow(change) {
-  const atEnd = main.scrollHeight - main.scrollTop - main.clientHeight < NEAR_END;
-  change();
-  if (atEnd) main.scrollTop = main.scrollHeight;
 }
 
 function transcript() {
@@ -274,37 +252,24 @@ const WAYS_OUT = { DeviceLost: ["Reload the model", reload], ContextFull: ["New 
 
 function showError(error, wayOut = WAYS_OUT[error.name]) {
   setState("error");
-  showAlert(TITLES[error.name] ?? "That did not work", error.message, wayOut);
+  alert.showError(error, wayOut);
 }
 
 // What the user does
 
 function send() {
-  const text = $("prompt").value.trim();
-  if (!text || $("send").disabled) return;
+  const text = composer.text.trim();
   const before = draft === null ? conversation : conversation.slice(0, -2);
-  setPrompt("");
+  composer.text = "";
   endEdit();
   ask(text, before);
 }
 
 function startOver() {
   newChat();
-  hideAlert();
+  alert.hide();
   if (document.body.dataset.state === "error") setState("ready");
   focusPrompt();
-}
-
-function setPrompt(text) {
-  $("prompt").value = text;
-  grow();
-}
-
-/** The box is as high as its text, up to what the style sheet allows. */
-function grow() {
-  const box = $("prompt");
-  box.style.height = "auto";
-  box.style.height = `${box.scrollHeight + box.offsetHeight - box.clientHeight}px`;
 }
 
 function openFile(file) {
@@ -324,18 +289,7 @@ function cancelEdit() {
   focusPrompt();
 }
 
-$("composer").addEventListener("submit", (event) => {
-  event.preventDefault();
-  send();
-});
-$("prompt").addEventListener("input", grow);
-$("prompt").addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  send();
-});
 document.addEventListener("keydown", ({ key, isComposing }) => key === "Escape" && !isComposing && onEscape());
-$("stop").addEventListener("click", () => llm.interrupt());
 $("cancel").addEventListener("click", () => loading.abort());
 $("cancel-edit").addEventListener("click", cancelEdit);
 $("new-chat").addEventListener("click", startOver);

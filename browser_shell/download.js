@@ -185,6 +185,7 @@ export class Download {
     throw last ?? failure("ChecksumMismatch", `${this.#entry.name}: ${way}`);
   }
 
+  /** @returns {Promise<void>} */
   #pause(ms) {
     return new Promise((resolve) => {
       const timer = setTimeout(resolve, ms);

@@ -1,34 +1,60 @@
 /** The conversation as elements. What people and models write is shown as text and never becomes HTML. */
 
-import { $, copyText } from "./dom.js";
+import { copyButton, icon, make } from "./dom.js";
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})(.*)\n?$/;
+const NEAR_END = 80; // pixels from the end of the conversation that still count as reading along
 
 /**
  * Add a message at the end.
+ * @param {Element} list  of messages
  * @param {"user" | "assistant"} role
  * @param {string} author  as it is shown
- * @param {{again: () => void, edit: () => void}} actions  of the buttons on the last answer and the last question
+ * @param {{again?: () => void, edit?: () => void}} [actions]  of the buttons on the last answer and the last question
  * @returns {GrowingText} where the message's text goes
  */
-export function addMessage(role, author, { again, edit }) {
-  const message = $("message").content.firstElementChild.cloneNode(true);
-  const part = (selector) => message.querySelector(selector);
-  message.classList.add(role);
-  part(".author").textContent = author;
-  const text = part(".text");
-  text.dataset.role = role;
-  part(".copy").addEventListener("click", ({ currentTarget }) => copyText(currentTarget, text.textContent));
-  part(".again").addEventListener("click", again);
-  part(".edit").addEventListener("click", edit);
-  $("messages").append(message);
-  message.scrollIntoView({ block: "end" });
+export function addMessage(list, role, author, { again, edit } = {}) {
+  const text = make("div", { class: "text", part: "text", "data-role": role });
+  const actions = make("p", { class: "actions" }, copyButton(() => text.textContent, {}, " Copy"));
+  if (again) actions.append(action("again", "Regenerate", again));
+  if (edit) actions.append(action("edit", "Edit", edit));
+  const name = make("h2", { class: "author", part: "author" }, author);
+  list.append(make("article", { class: `message ${role}`, part: `message ${role}` }, name, text, actions));
   return new GrowingText(text);
 }
 
+function action(name, label, act) {
+  const button = make("button", { type: "button", class: `quiet ${name}` }, icon(name), ` ${label}`);
+  button.addEventListener("click", act);
+  return button;
+}
+
 /** Remove all messages behind the first `count`. */
-export function keepMessages(count) {
-  for (const message of [...$("messages").children].slice(count)) message.remove();
+export function keepMessages(list, count) {
+  for (const message of [...list.children].slice(count)) message.remove();
+}
+
+/** Change a conversation and stay at its end, unless the reader has scrolled up. */
+export function follow(scroller, change) {
+  const atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR_END;
+  change();
+  if (atEnd) scrollToEnd(scroller);
+}
+
+export function scrollToEnd(scroller) {
+  scroller.scrollTop = scroller.scrollHeight;
+}
+
+/**
+ * How long an answer is and how fast it came.
+ * @param {import("./model.js").Usage} usage  @param {import("./model.js").FinishReason | null} [reason]
+ */
+export function describeUsage({ completion_tokens: tokens, extra }, reason) {
+  const { decode_tokens_per_s: speed, time_to_first_token_s: first } = extra;
+  const rate = tokens > 1 ? `${speed.toFixed(1)} tokens/s · ` : "";
+  const count = tokens === 1 ? "1 token" : `${tokens} tokens`;
+  const cut = reason === "length" ? " · cut off at the limit" : "";
+  return `${count} · ${rate}first after ${first.toFixed(1)} s${cut}`;
 }
 
 /**
@@ -63,16 +89,14 @@ export class GrowingText {
     else this.#openCode(fence);
   }
 
+  /** No text but the code's own: the whole is part of an answer's text. */
   #openCode({ mark, info }) {
-    const block = $("code").content.firstElementChild.cloneNode(true);
-    const code = block.querySelector("code");
-    const language = info.trim().split(/\s/)[0];
-    if (language) block.querySelector(".language").dataset.language = language;
-    block.querySelector(".copy").addEventListener("click", ({ currentTarget }) => {
-      const lines = [...code.children].filter((line) => !line.hidden);
-      copyText(currentTarget, lines.map((line) => line.textContent).join(""));
-    });
-    this.#element.append(block);
+    const code = make("code");
+    const shown = () => [...code.querySelectorAll("span")].filter((line) => !line.hidden).map((line) => line.textContent);
+    const language = make("span", { class: "language", "data-language": info.trim().split(/\s/)[0] || null });
+    const copy = copyButton(() => shown().join(""), { "aria-label": "Copy code" });
+    const pre = make("pre", { tabindex: 0, role: "group", "aria-label": "Code" }, code);
+    this.#element.append(make("div", { class: "code", part: "code" }, language, copy, pre));
     this.#code = code;
     this.#fence = mark;
   }

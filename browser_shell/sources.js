@@ -49,17 +49,19 @@ export function adoptFile(name, file) {
  */
 export function openSource(location, onProgress) {
   if (location instanceof Blob) return Promise.resolve(new FileSource(location.name ?? "file", location));
-  const source = early.get(location) ?? openLocation(location, onProgress);
-  early.delete(location);
+  const source = early.get(/** @type {string} */ (location)) ?? openLocation(location, onProgress);
+  early.delete(/** @type {string} */ (location));
   return source;
 }
 
+/** @returns {Promise<Source>} */
 async function openLocation(location, onProgress) {
   if (typeof location === "object") return openEntry(location, onProgress, true);
   const stored = /[/:]/.test(location) ? null : await openByName(location, onProgress);
   return stored ?? openEntry({ url: new URL(location, self.location.href).href }, onProgress, true);
 }
 
+/** @returns {Promise<Source>} */
 async function openEntry(entry, onProgress, keep) {
   if (!entry.url) return (await openByName(entry.name, onProgress)) ?? HttpSource.open(entry.name);
   const stored = keep && entry.url.startsWith("http") ? await openStored(entry, onProgress) : null;
@@ -108,6 +110,8 @@ class FileSource {
  * piece that held its end.
  */
 class HttpSource {
+  name;
+  size = 0;
   #reader = null;
   #chunks = []; // held bytes, from #start to #end
   #start = 0;
@@ -118,7 +122,6 @@ class HttpSource {
   static async open(url) {
     const source = new HttpSource();
     source.name = url;
-    source.size = 0;
     await source.#goTo(0);
     return source;
   }

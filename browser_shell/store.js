@@ -14,7 +14,10 @@ export const folders = () => (opening ??= openFolders());
 /** Run `work` while no other page writes this model. */
 export const locked = (key, work, options = {}) => navigator.locks.request(`webllm ${key}`, options, work);
 
-/** The key of a file: SHA-256 of its content where that is known, else of its address. */
+/**
+ * The key of a file: SHA-256 of its content where that is known, else of its address.
+ * @param {{url: string, sha256?: string | null}} file
+ */
 export async function keyOf({ url, sha256: known }) {
   return known ?? (await sha256(new TextEncoder().encode(url)));
 }
@@ -46,7 +49,7 @@ export async function list() {
   return (await all()).map((kept) => kept.describe());
 }
 
-export async function verify(name, onProgress = () => {}) {
+export async function verify(name, onProgress = (_) => {}) {
   const kept = await get(name);
   const { bytes: total } = kept.manifest;
   let loaded = 0;
@@ -82,7 +85,7 @@ export async function exportFile(name) {
   throw failure("ModelNotFound", `${name}: ${kept.storedBytes} of ${bytes} bytes are here: load it to fetch the rest`);
 }
 
-export async function importFile(file, name = file.name?.replace(/\.gguf$/i, ""), onProgress = () => {}) {
+export async function importFile(file, name = file.name?.replace(/\.gguf$/i, ""), onProgress = (_) => {}) {
   if (!name || name.length > 200 || /[/\\:]/.test(name)) {
     throw failure("RequestError", `a model's name has 1 to 200 characters, and no / \\ or : among them, got "${name}"`);
   }

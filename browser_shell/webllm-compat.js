@@ -14,11 +14,13 @@
  *   CompletionCreateParamsBase, CompletionCreateParamsNonStreaming, CompletionCreateParamsStreaming, Completions,
  *   CreateEmbeddingResponse, EmbeddingCreateParams, Embeddings, InitProgressCallback, LogitProcessor, LogLevel,
  *   MLCEngineConfig, MLCEngineInterface, ModelRecord, ResumeProbeResult, ResumeResult } from "@mlc-ai/web-llm"
- * @import { Model } from "./webllm.js"
+ * @import { Model } from "./model.js"
  */
 
 import { checkChat, checkCompletion, failure, optionsOf, refuse, settingsOf } from "./compat-requests.js";
-import { cache, listModels, load } from "./webllm.js";
+import * as cache from "./cache.js";
+import { listModels } from "./locate.js";
+import { load } from "./model.js";
 
 const SMOLLM2 = { model: "smollm2-135m-instruct", model_lib: "", vram_required_MB: 250, low_resource_required: true };
 
@@ -198,7 +200,7 @@ export class MLCEngine {
     const loaded = this.#pick("ChatCompletionRequest", request.model);
     checkChat(request, loaded.id);
     const { messages } = request;
-    return answer(loaded, request, (options) => loaded.model.chat.completions.create({ ...options, messages }));
+    return answer(loaded, request, (options) => loaded.model.chat.completions.create({ ...options, messages: /** @type {any} */ (messages) }));
   }
 
   /**

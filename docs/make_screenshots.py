@@ -33,9 +33,25 @@ print(sum(numbers))  # 14
 An empty list gives 0. For fractions that must add up exactly, `math.fsum` keeps what rounding would lose.""",
 }
 
+USE_FAKE = (ROOT / "tests" / "browser" / "use_fake.js").read_text(encoding="utf-8")
+TOMATOES = "Water them deeply two or three times a week, in the morning, and keep the leaves dry."
+# Answers cells as the worker does, and has no Python.
+WORKER = """
+const SHOWN = {
+  "cell 1": ["loaded in 0.9 s\\n", "'Your GPU'"],
+  "cell 2": ["The capital of France is Paris.", null],
+  "cell 3": ["", "['Gr', 'apes', ' are', ' a', ' fruit']"],
+};
+onmessage = ({ data: { id, args } }) => {
+  const [stdout, value] = SHOWN[args.name];
+  if (stdout) postMessage({ id, event: { stdout } });
+  postMessage({ id, value: { value, error: null } });
+};
+"""
+
 
 def main() -> None:
-    """Write docs/page-light.png, page-dark-phone.png, page-settings.png, page-compat.png and page-playground.png."""
+    """Write docs/page-*.png."""
     with serve_in_thread(ROOT / "build" / "page") as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=browser_flags(gpu=False))
         page = converse(browser, server.url, "light", {"width": 1100, "height": 800})
@@ -50,6 +66,8 @@ def main() -> None:
         save(converse(browser, server.url, "dark", {"width": 390, "height": 780}, scale=1.5), "page-dark-phone.png")
         save(use_compat(browser, server.url), "page-compat.png")
         save(break_a_kernel(browser, server.url), "page-playground.png")
+        save(ask_element(browser, server.url), "page-element.png")
+        save(run_cells(browser, server.url), "page-python.png")
         browser.close()
 
 
@@ -98,6 +116,31 @@ def break_a_kernel(browser: Browser, url: str) -> Page:
     page.get_by_role("textbox").fill(text)
     page.get_by_role("button", name="Run").click()
     page.get_by_role("alert").wait_for()
+    return page
+
+
+def ask_element(browser: Browser, url: str) -> Page:
+    """Return element.html after a question."""
+    page = browser.new_page(viewport={"width": 780, "height": 660})
+    fake = {"adapter": {"name": "Your GPU", "software": False}, "pieces": [f"{word} " for word in TOMATOES.split()]}
+    page.add_init_script(f"window.fake = {json.dumps(fake)};\n{USE_FAKE}")
+    page.route("**/fake.js", lambda route: route.fulfill(body=FAKE, content_type="text/javascript"))
+    page.goto(f"{url}/element.html")
+    chat = page.locator("web-llm-chat")
+    page.locator("web-llm-chat[data-state=ready]").wait_for()
+    chat.get_by_role("textbox").fill("How often should I water tomatoes?")
+    chat.get_by_role("textbox").press("Enter")
+    chat.get_by_text("tokens/s").wait_for()
+    return page
+
+
+def run_cells(browser: Browser, url: str) -> Page:
+    """Return python.html after all of its cells."""
+    page = browser.new_page(viewport={"width": 780, "height": 660})
+    page.route("**/worker.js", lambda route: route.fulfill(body=WORKER, content_type="text/javascript"))
+    page.goto(f"{url}/python.html")
+    page.get_by_role("button", name="Run").click()
+    page.locator("web-llm-cell[data-state=done]").nth(2).wait_for()
     return page
 
 

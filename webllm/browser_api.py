@@ -88,14 +88,19 @@ async def complete(on_chunk: OnEvent, prompt: Any = "", stream: bool = False, **
     return None
 
 
-async def interrupt(on_event: OnEvent) -> None:
-    """End the running request after the token that it is working on."""
-    _current().interrupt()
+async def count_tokens(on_event: OnEvent, messages: Any) -> int:
+    """Tokens of a conversation as the model's template writes it, up to where the answer would begin."""
+    return _current().chat.completions.count_tokens(messages)
 
 
-async def cancel(on_event: OnEvent, number: int) -> None:
+async def interrupt(on_event: OnEvent, numbers: Sequence[int]) -> None:
+    """End the running request after the token that it is working on, if it is one of these calls."""
+    _current().engine.interrupt([_calls[number] for number in numbers if number in _calls])
+
+
+async def cancel(on_event: OnEvent, number: int | None) -> None:
     """End one call, whether it runs or waits for its turn; nothing if it has ended."""
-    if task := _calls.get(number):
+    if number is not None and (task := _calls.get(number)):
         task.cancel()
 
 
@@ -149,6 +154,13 @@ async def try_kernel(on_note: OnEvent, entry: Mapping[str, Any], edits: Mapping[
         device.close()
 
 
+async def run_cell(on_event: OnEvent, code: str, name: str) -> dict[str, str | None]:
+    """Run a cell of Python; see `webllm.cells.run`."""
+    from webllm import cells
+
+    return await cells.run(code, name, on_event)
+
+
 async def stats(on_event: OnEvent) -> dict[str, Any]:
     """Speeds of the last `generate`, memory and dispatches."""
     return _current().stats()
@@ -182,7 +194,7 @@ def _current() -> LLM:
 _METHODS: Mapping[str, Callable[..., Awaitable[Any]]] = {
     f.__name__: f
     for f in (
-        *(load, reload, generate, chat, complete, interrupt, cancel, stats, close),
-        *(bench, doctor, kernels, try_kernel),
+        *(load, reload, generate, chat, complete, count_tokens, interrupt, cancel, stats, close),
+        *(bench, doctor, kernels, try_kernel, run_cell),
     )
 }

@@ -161,6 +161,15 @@ class Completions:
         pieces = self._pieces(answer, max_tokens, stops)
         return self._stream(answer, pieces) if stream else answer.completion("".join([text async for text in pieces]))
 
+    def count_tokens(self, messages: Messages) -> int:
+        """Tokens of a conversation as the model's template writes it, up to where the answer would begin.
+
+        Raises `RequestError` where `create` would for these messages, and never `ContextFull`.
+
+            llm.chat.completions.count_tokens([{"role": "user", "content": "Hi"}])
+        """
+        return len(self._encode(messages))
+
     async def _stream(
         self, answer: _Answer, pieces: AsyncGenerator[str, None]
     ) -> AsyncGenerator[ChatCompletionChunk, None]:

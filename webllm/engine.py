@@ -17,6 +17,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import takewhile
 from operator import index
+from typing import Any
 
 from webllm.device import Device, Loaded
 from webllm.errors import ContextFull, DeviceError, OutOfMemory, RequestError
@@ -129,9 +130,12 @@ class Engine:
             await self._step(ids[-1])
             return await self._device.read(self._loaded, "logits", 4 * self.vocab_size)
 
-    def interrupt(self) -> None:
-        """End the running request: after the token, or the chunk of the prompt, that is being worked on."""
-        self.turns.interrupt()
+    def interrupt(self, only: Collection[asyncio.Task[Any] | None] | None = None) -> None:
+        """End the running request: after the token, or the chunk of the prompt, that is being worked on.
+
+        only: if it is one of these tasks that asked for it.
+        """
+        self.turns.interrupt(only)
 
     @property
     def cached_tokens(self) -> int:

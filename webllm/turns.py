@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from types import TracebackType
+from typing import Any
 
 STANDS_S = 0.5  # long for whoever shows tokens as they come, short for whoever waits
 
@@ -22,9 +24,10 @@ class Turns:
         self._lock = asyncio.Lock()
         self._newest = Turn(self)  # the last that had its turn: the running one, if any is
 
-    def interrupt(self) -> None:
-        """Tell the running request to end; those that wait are not meant."""
-        self._newest.interrupted = True
+    def interrupt(self, only: Collection[asyncio.Task[Any] | None] | None = None) -> None:
+        """Tell the running request to end, if one of these tasks made it; those that wait are not meant."""
+        if only is None or self._newest.task in only:
+            self._newest.interrupted = True
 
     async def take(self, turn: Turn) -> None:
         """Wait until it is this request's turn."""
@@ -59,6 +62,7 @@ class Turn:
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
+        self.task: asyncio.Task[Any] | None = None  # that uses the engine
         self._held = False
         self._stands_since: float | None = None
         self.interrupted = False
@@ -90,6 +94,7 @@ class Turn:
             self._give_back()
 
     async def _take(self) -> None:
+        self.task = asyncio.current_task()
         await self._turns.take(self)
         self._held = True
 

@@ -3,8 +3,8 @@
  * {adapter, context, pieces, delay, error: {name, message}, errorAfter: pieces, loadErrors: [one a load or reload, null:
  * none], loading: true, to load until it is cancelled and to reload until it is closed, events: of progress, besides the
  * one of every load, stored: [{name, bytes, stored_bytes, complete}], what the cache lists, of which `busy` is being
- * fetched}. `window.requests` are what `create` was called with. For the kernel playground {playground: {kernels,
- * files}, asItWas, edited: outcomes}.
+ * fetched}. `window.requests` are what `create` was called with. `waits: true` is for answers that do not begin until they
+ * are given up. For the kernel playground {playground: {kernels, files}, asItWas, edited: outcomes}.
  */
 
 const fake = {
@@ -80,7 +80,7 @@ class FakeModel {
   #stopped = false;
   #closed = new AbortController();
   info = { adapter: fake.adapter, context: fake.context };
-  chat = { completions: { create: (request) => this.#create(request) } };
+  chat = { completions: { create: (request, options) => this.#create(request, options) } };
 
   interrupt() {
     this.#stopped = true;
@@ -103,13 +103,15 @@ class FakeModel {
     fake.error = null;
   }
 
-  async *#create(request) {
+  async *#create(request, { signal } = {}) {
     window.requests.push(request);
     this.#stopped = false;
     let count = 0;
+    if (fake.waits) await ended(signal);
     for (const content of fake.pieces) {
       if (fake.error && count === fake.errorAfter) throw failure(fake.error);
       if (this.#stopped) break;
+      signal?.throwIfAborted();
       yield { choices: [{ delta: { content } }], usage: null };
       count++;
       await new Promise((resolve) => setTimeout(resolve, fake.delay ?? 0));

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 pytestmark = pytest.mark.browser
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
-VIOLATIONS = """async () => (await axe.run()).violations.map(({ id, nodes }) =>
+VIOLATIONS = """async () => (await axe.run({ preload: false })).violations.map(({ id, nodes }) =>
     `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("; ")}`)"""
 SLOW = {"pieces": ["word "] * 1000, "delay": 20}
 CODE = {"pieces": ["So:\n\n```python\n", "x = 1  # a line that is longer than a phone is wide\n" * 3, "```\n"]}

@@ -71,3 +71,22 @@ async def test_leaving_a_call_that_has_ended_does_nothing(model: FakeModel) -> N
 async def test_a_refused_request_comes_back_by_its_name(model: FakeModel) -> None:
     error = (await call(1, "chat", messages=[]))["error"]
     assert error["type"] == "RequestError" and "one at least" in error["message"]
+
+
+async def test_an_interrupt_by_a_page_ends_the_running_answer_only_if_it_is_its_own(model: FakeModel) -> None:
+    running = asyncio.create_task(call(1, "generate", ids=TELL, max_tokens=30))
+    waiting = asyncio.create_task(call(2, "generate", ids=TELL, max_tokens=40))
+    while model.device.decoded < 5:
+        await asyncio.sleep(0)
+    await call(3, "interrupt", numbers=[2])
+    assert await running == {"value": continuation(TELL, 30)}
+    while model.device.decoded < 40:
+        await asyncio.sleep(0)
+    await call(4, "interrupt", numbers=[2])
+    ids = (await waiting)["value"]
+    assert len(ids) < 40 and ids == continuation(TELL, len(ids))
+
+
+async def test_a_conversation_is_counted_as_the_template_writes_it(model: FakeModel) -> None:
+    said = await call(1, "chat", messages=ask("Tell"), max_tokens=1)
+    assert await call(2, "count_tokens", messages=ask("Tell")) == {"value": said["value"]["usage"]["prompt_tokens"]}

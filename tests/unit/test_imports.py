@@ -28,7 +28,7 @@ RANKS = [
     ["selftest."],
     ["chat", "tune", "playground"],
     ["api"],
-    ["sync", "bench", "browser_api", "snapshot", "site", "static_server", "demo"],
+    ["cells", "sync", "bench", "browser_api", "snapshot", "site", "static_server", "demo"],
     ["cli."],
 ]
 BROWSER_ONLY = {"js", "pyodide", "pyodide_js"}
@@ -103,7 +103,7 @@ def test_only_the_native_device_knows_wgpu():
 
 def test_only_the_browser_modules_know_javascript():
     users = {module for module in MODULES if BROWSER_ONLY & {name.split(".")[0] for name in imports_of(module)}}
-    assert users <= {"webllm.device.browser", "webllm.host.browser"}
+    assert users <= {"webllm.device.browser", "webllm.host.browser", "webllm.cells"}
 
 
 def test_importing_webllm_loads_no_gpu_no_arrays_and_no_web_server():
