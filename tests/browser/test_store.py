@@ -648,7 +648,8 @@ PYTHON = """async () => {
     const { openSource } = await import("./modules/sources.js");
     window.webllmHost = { cache: await import("./modules/cache.js"), openSource };
     const { wheels } = await (await fetch("site.json")).json();
-    const python = await loadPyodide({ indexURL: new URL("pyodide/", location.href).href });
+    const lockFileURL = new URL("modules/pyodide-lock.json", location.href).href;
+    const python = await loadPyodide({ indexURL: new URL("pyodide/", location.href).href, lockFileURL });
     for (const wheel of wheels)
         python.unpackArchive(await (await fetch(`wheels/${wheel}`)).arrayBuffer(), "wheel");
     window.run = async (code) => JSON.parse(await python.runPythonAsync(code));
@@ -663,12 +664,14 @@ def test_python_in_the_page_has_the_same_store(page, url, hub, unknown):
         return page.evaluate("code => run(code)", code)
 
     fetched = f"""
-import json
+import asyncio, json
 from webllm import cache, errors, host
 
 events = []
 source = await host.current().open_source({unknown["url"]!r}, events.append)
 data = await source.read(0, source.size)
+while events[-1]["loaded"] < source.size:
+    await asyncio.sleep(0.01)
 source.close()
 json.dumps([len(data), events[-1]["phase"], events[-1]["loaded"]])"""
     assert run(fetched) == [SIZE, "download", SIZE]
