@@ -744,7 +744,7 @@ def test_site_says_where_it_lies(done, cli, tmp_path, model_file, monkeypatch):
 
 
 def test_site_without_its_parts_ends_with_1(failed, tmp_path, monkeypatch):
-    nowhere = site.Parts(tmp_path, tmp_path, tmp_path, tmp_path)
+    nowhere = site.Parts(tmp_path, tmp_path, tmp_path)
     monkeypatch.setattr(site.Parts, "find", lambda: nowhere)
     assert failed("site", tmp_path / "out")[:2] == (1, "FetchError")
 
