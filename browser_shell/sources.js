@@ -19,7 +19,7 @@ const early = new Map();
 
 /** Start fetching `url` now; the next `openSource(url)` takes over what has come by then. */
 export function prefetch(url) {
-  if (early.has(url)) return;
+  if (early.has(url) || url.endsWith("/")) return; // a folder's files are asked for by name
   const source = HttpSource.open(url);
   source.catch(() => {}); // told to whoever opens it
   early.set(url, source);

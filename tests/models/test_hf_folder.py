@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -159,3 +161,14 @@ async def test_a_reload_quantises_again_and_tells_the_same(q4: LLM) -> None:
 
 async def test_the_stop_ids_are_all_that_the_files_name(q4: LLM) -> None:
     assert q4.checkpoint.stop_ids == {2, 7}  # 2 in config.json, both in generation_config.json
+
+
+@pytest.mark.slow
+async def test_a_large_file_is_loaded_in_little_memory() -> None:
+    """0.3 GB: neither Python's heap nor the process holds the file. A CPU that plays GPU holds the buffers there."""
+    command = [sys.executable, "-m", "tests.bench.load_memory", "--gigabytes", "0.3"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=DATA.parents[1], timeout=600).stdout
+    found, few = json.loads(out), 64 << 20
+    assert found["file_bytes"] > 290e6 and found["python_heap"] < few
+    assert found["file"] < found["before"]["file"] + few
+    assert found["anonymous"] < found["before"]["anonymous"] + found["gpu_bytes"] + few
