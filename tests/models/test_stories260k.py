@@ -65,7 +65,7 @@ async def test_a_file_without_a_chat_template_says_so(stories: LLM) -> None:
 
 
 async def test_fewer_bits_cost_more_and_least_squares_cost_less_than_mlc_s_scheme(stories: LLM) -> None:
-    """Trained weights in float32, on the story itself; docs/models.md has the numbers of a larger model.
+    """Trained weights in float32, on the story itself; docs/models.md has the table.
 
     q4 has 5 bits a weight, q4_sym and MLC's 4.5; q8 and the embedding under q4 have 8.5.
     """
