@@ -12,6 +12,7 @@ from webllm.checkpoint import Checkpoint, Vocabulary
 from webllm.checkpoint.gguf import read_gguf
 from webllm.checkpoint.gguf_model import checkpoint_from_gguf, vocabulary_from_gguf
 from webllm.checkpoint.hf_folder import checkpoint_from_folder, refuse_pickle, vocabulary_from_folder
+from webllm.checkpoint.mlc import checkpoint_from_mlc
 from webllm.device import Progress, Seconds
 
 
@@ -30,7 +31,7 @@ async def open_checkpoint(
         source = None if folder else await host.current().open_source(location, on_progress)
     with seconds.of("header"):
         if folder:
-            return await checkpoint_from_folder(folder)
+            return await checkpoint_from_mlc(folder) or await checkpoint_from_folder(folder)
         assert source is not None
         try:
             checkpoint = checkpoint_from_gguf(await read_gguf(source), source)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeVar
 
-from webllm.checkpoint import Checkpoint, TensorInfo
+from webllm.checkpoint import Checkpoint, TensorInfo, rows_of
 from webllm.errors import BadModel, Unsupported
 from webllm.ops import Builder, Matrix, Part, Vector
 from webllm.plan import Ceil, Dispatch, Slots, Upload, rows_per_piece
@@ -31,7 +31,8 @@ class Format:
 class Import:
     """The way from a file's tensor type to a format. `block` columns take `block_bytes` in the file.
 
-    element: the numbers of a kernel that takes any floats; it tells what it loses.
+    element: the numbers of a kernel that takes any floats; it tells what it loses. scales: the kernel for the scales of
+    `block` columns each, where they lie apart.
     """
 
     format: str
@@ -40,6 +41,11 @@ class Import:
     block_bytes: int
     constants: tuple[tuple[str, float], ...] = ()
     element: str | None = None
+    scales: str | None = None
+
+    def row_bytes(self, cols: int) -> int:
+        """Of a row in the file, in whole blocks."""
+        return -(-cols // self.block) * self.block_bytes
 
 
 FORMATS = {
@@ -49,6 +55,7 @@ FORMATS = {
     "q5_1": Format(16, 8),
     "q6": Format(16, 12),
     "q2": Format(8, 8),
+    "q3": Format(16, 4),
     "q8_0": Format(32, 2),
     "f16": Format(64),
     "bf16": Format(64),
@@ -69,7 +76,11 @@ IMPORTS = {
     "Q5_K": Import("q5_1", "import_q5_k", 256, 176),
     "Q6_K": Import("q6", "import_q6_k", 256, 210),
 }
-
+# Types whose scales lie apart, `TensorInfo.scales`; MLC's.
+SCALED = {
+    "MLC_Q4": Import("q4_0", "import_mlc_q4", 32, 16, scales="import_mlc_q4_scales"),
+    "MLC_Q3": Import("q3", "import_mlc_q3", 40, 16, scales="import_mlc_q3_scales"),
+}
 
 # format -> kernel that makes it of F32, F16 or BF16, and its constants
 MADE: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
@@ -85,7 +96,7 @@ ERRORS = "quantisation.errors"  # a buffer, see `Slots`
 
 def import_of(tensor: TensorInfo) -> Import:
     """The way of a matrix onto the GPU: as the file has it, or in the format that `store_as` names."""
-    own = IMPORTS[tensor.dtype]
+    own = IMPORTS.get(tensor.dtype) or SCALED[tensor.dtype]
     if tensor.store_as is None:
         return own
     kernel, constants = MADE[tensor.store_as]
@@ -157,7 +168,7 @@ class Weights:
                 rows = -(-(stop - start) // 16) * 16
                 part = self._empty_part(gate, import_of(tensors[0]).format, 2 * start, 2 * rows, shape[1])
                 for i, tensor in enumerate(tensors):
-                    self._upload(_rows(tensor, start, stop), part, 16 * i, 32)
+                    self._upload(rows_of(tensor, start, stop), part, 16 * i, 32)
                 parts.append(part)
             return Matrix(2 * shape[0], shape[1], tuple(parts), glu=True)
 
@@ -193,7 +204,7 @@ class Weights:
         self._asked.update(names)
         tensors = [self._checkpoint.tensors[name] for name in names]
         for tensor in tensors:
-            if tensor.dtype not in IMPORTS:
+            if tensor.dtype not in IMPORTS and tensor.dtype not in SCALED:
                 raise Unsupported(f"{tensor.name}: type {tensor.dtype}; supported are {', '.join(IMPORTS)}")
         rows = sum(t.shape[0] for t in tensors)
         if any(len(t.shape) != dims or t.shape[1:] != shape[1:] for t in tensors) or rows != shape[0]:
@@ -209,7 +220,7 @@ class Weights:
         most = self._rows_that_fit(tensors[0], math.lcm(16, head_dim or 16))
         if sum(t.shape[0] for t in tensors) <= most:
             return [tensors]
-        return [[_rows(t, at, min(at + most, t.shape[0]))] for t in tensors for at in range(0, t.shape[0], most)]
+        return [[rows_of(t, at, min(at + most, t.shape[0]))] for t in tensors for at in range(0, t.shape[0], most)]
 
     def _rows_that_fit(self, tensor: TensorInfo, step: int) -> int:
         """Rows of the tensor's width that one binding holds, in whole steps."""
@@ -246,12 +257,14 @@ class Weights:
 
     def _upload(self, tensor: TensorInfo, part: Part, first: int, tile_step: int, head_dim: int = 0) -> None:
         how, (rows, cols) = import_of(tensor), tensor.shape
-        row_bytes = cols // how.block * how.block_bytes
+        row_bytes = how.row_bytes(cols)
+        if how.scales:
+            self._upload_scales(tensor, how.scales, part, first, tile_step)
         params = [row_bytes, cols, first, tile_step, head_dim if tensor.pair_rows else 0]
         buffers = {"raw": self._raw, "params": self._params, "data": part.data}
-        if part.scales is not None:
+        if part.scales is not None and not how.scales:
             buffers["scales"] = part.scales
-        threads = cols // 4 if how.kernel == "import_dense" else cols // 32
+        threads = cols // 4 if how.kernel == "import_dense" else -(-cols // 32)
         groups, variants = -(-threads // 64), {}
         if how.element:
             buffers["errors"], slots = self._error_slots(tensor)
@@ -260,6 +273,17 @@ class Weights:
         grid = (groups, Ceil("rows", 1), 1)
         dispatch = Dispatch(how.kernel, tuple(buffers.items()), grid, how.constants, tuple(variants.items()))
         self.uploads.append(Upload(tensor.source, tensor.offset, rows, row_bytes, tuple(params), dispatch))
+
+    def _upload_scales(self, tensor: TensorInfo, kernel: str, part: Part, first: int, tile_step: int) -> None:
+        """Those of a tensor whose numbers lie elsewhere."""
+        assert tensor.scales is not None and part.scales is not None
+        scales, element = tensor.scales, IMPORTS[tensor.scales.dtype]
+        row_bytes = element.row_bytes(scales.shape[1])
+        buffers = (("raw", self._raw), ("params", self._params), ("scales", part.scales))
+        grid = (-(-tensor.shape[1] // 2048), Ceil("rows", 1), 1)
+        dispatch = Dispatch(kernel, buffers, grid, (), (("element", element.format),))
+        params = (row_bytes, tensor.shape[1], first, tile_step, 0)
+        self.uploads.append(Upload(scales.source, scales.offset, tensor.shape[0], row_bytes, params, dispatch))
 
     def _error_slots(self, tensor: TensorInfo) -> tuple[int, Slots]:
         """The buffer of errors, and the tensor's places in it: one for each row of a piece, whichever part it is of."""
@@ -274,7 +298,7 @@ class Weights:
         return self._errors, self.errors[tensor.name]
 
     def _upload_vector(self, tensor: TensorInfo, data: int, first: int, head_dim: int) -> None:
-        how = IMPORTS[tensor.dtype]
+        how = import_of(tensor)
         if how.kernel != "import_dense":
             raise Unsupported(f"{tensor.name}: a vector of type {tensor.dtype}; wanted F32, F16 or BF16")
         params = (how.block_bytes, 1, first, 16, head_dim if tensor.pair_rows else 0)
@@ -299,14 +323,3 @@ def random_uploads(builder: Builder, params: int) -> list[Upload]:
         dispatch = Dispatch("fill", (("params", params), ("data", number)), (16, Ceil("rows", 1), 1), constants)
         uploads.append(Upload(-1, 0, -(-buffer.size // 4096), 4096, (), dispatch))
     return uploads
-
-
-def _rows(tensor: TensorInfo, start: int, stop: int) -> TensorInfo:
-    """Rows start to stop of a tensor, as a tensor of its own."""
-    row_bytes = tensor.nbytes // tensor.shape[0]
-    return replace(
-        tensor,
-        shape=(stop - start, *tensor.shape[1:]),
-        offset=tensor.offset + start * row_bytes,
-        nbytes=(stop - start) * row_bytes,
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 
@@ -37,8 +37,9 @@ class Folder(Protocol):
         """The whole of a small file; None where there is none. Raises `BadModel` if it is larger than `limit` bytes."""
         ...
 
-    async def open(self, name: str) -> Source | None:
-        """A file of weights; None where there is none."""
+    async def open(self, name: str, md5: str | None = None) -> Source | None:
+        """A file of weights; None where there is none. md5: of the whole, in hex; a read that ends the file raises
+        `ChecksumMismatch` if it is another."""
         ...
 
 
@@ -57,6 +58,19 @@ class TensorInfo:
     source: int = 0  # index into Checkpoint.sources
     pair_rows: bool = False  # q and k of GGUF's `llama`: rotary pairs lie in adjacent rows
     store_as: str | None = None  # the GPU's format where it is not the file's: see `webllm.quantize`
+    scales: TensorInfo | None = None  # of rows and groups of columns, where they lie apart from the numbers
+
+
+def rows_of(tensor: TensorInfo, start: int, stop: int) -> TensorInfo:
+    """Rows start to stop of a tensor, as a tensor of its own."""
+    row_bytes = tensor.nbytes // tensor.shape[0]
+    return replace(
+        tensor,
+        shape=(stop - start, *tensor.shape[1:]),
+        offset=tensor.offset + start * row_bytes,
+        nbytes=(stop - start) * row_bytes,
+        scales=tensor.scales and rows_of(tensor.scales, start, stop),
+    )
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.0
 
 _MAX_TOKENIZER = 64 << 20  # the largest vocabularies need 33 MB
 _MAX_INDEX = 16 << 20
-_MAX_SMALL = 4 << 20
+MAX_SMALL = 4 << 20
 _MAX_SHARDS = 1024
 _SHARD = re.compile(r"[\w-][\w.-]{0,200}\.safetensors", re.ASCII)
 
@@ -50,16 +50,15 @@ async def checkpoint_from_folder(folder: Folder) -> Checkpoint:
 
         checkpoint = await checkpoint_from_folder(LocalFolder("SmolLM2-135M-Instruct"))
     """
-    config = _config(await _needed(folder, "config.json"), f"{folder.name}/config.json")
-    settings = await _object(folder, "tokenizer_config.json")
+    config = checked_config(await _needed(folder, "config.json"), f"{folder.name}/config.json")
     generation = await _object(folder, "generation_config.json")
-    vocabulary = await _vocabulary(folder, settings, config)
+    vocabulary, settings = await vocabulary_of_folder(folder, config)
     if vocabulary and len(vocabulary.tokens) > config["vocab_size"]:
         rows = config["vocab_size"]
         raise BadModel(
             f"{folder.name}: the vocabulary has {len(vocabulary.tokens)} tokens, the model {rows} rows for them"
         )
-    template = await _template(folder, settings)
+    template = await template_of(folder, settings)
     stops = _stop_ids(folder.name, config, generation, vocabulary)
     sources: list[Source] = []
     try:
@@ -68,14 +67,12 @@ async def checkpoint_from_folder(folder: Folder) -> Checkpoint:
         for source in sources:
             await source.aclose()
         raise
-    sampling = {key: generation[key] for key in _SAMPLING if _is_number(generation.get(key))}
-    return Checkpoint(folder.name, config, tensors, sources, vocabulary, template, stops, sampling)
+    return Checkpoint(folder.name, config, tensors, sources, vocabulary, template, stops, sampling_of(generation))
 
 
 async def vocabulary_from_folder(folder: Folder) -> Vocabulary | None:
     """The vocabulary alone, or None if the folder has none; neither weights nor a configuration need be there."""
-    settings, config = await _object(folder, "tokenizer_config.json"), await _object(folder, "config.json")
-    return await _vocabulary(folder, settings, config)
+    return (await vocabulary_of_folder(folder, await _object(folder, "config.json")))[0]
 
 
 def folder_of(location: str) -> str | None:
@@ -98,19 +95,19 @@ def refuse_pickle(name: str) -> None:
 
 
 async def _needed(folder: Folder, name: str) -> dict[str, Any]:
-    data = await folder.read(name, _MAX_SMALL)
+    data = await folder.read(name, MAX_SMALL)
     if data is None:
         raise ModelNotFound(f"{folder.name}: no {name} there; wanted a folder in Hugging Face's layout")
     return json_object(data, f"{folder.name}/{name}")
 
 
 async def _object(folder: Folder, name: str) -> dict[str, Any]:
-    data = await folder.read(name, _MAX_SMALL)
+    data = await folder.read(name, MAX_SMALL)
     return {} if data is None else json_object(data, f"{folder.name}/{name}")
 
 
-def _config(config: dict[str, Any], name: str) -> dict[str, Any]:
-    """config.json, once the values that are used later are of the types they should be."""
+def checked_config(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """A config.json, once the values that are used later are of the types they should be."""
     if config.get("quantization_config"):
         method = config["quantization_config"]
         method = method.get("quant_method", "") if isinstance(method, Mapping) else method
@@ -134,17 +131,20 @@ def _config(config: dict[str, Any], name: str) -> dict[str, Any]:
 _KIND_NAMES = {int | float: "a number", bool: "true or false", dict: "an object"}
 
 
-async def _vocabulary(folder: Folder, settings: Mapping[str, Any], config: Mapping[str, Any]) -> Vocabulary | None:
-    data = await folder.read("tokenizer.json", _MAX_TOKENIZER)
+async def vocabulary_of_folder(
+    folder: Folder, config: Mapping[str, Any]
+) -> tuple[Vocabulary | None, Mapping[str, Any]]:
+    """The vocabulary, or None, and the tokenizer_config.json, {} where there is none."""
+    settings, data = await _object(folder, "tokenizer_config.json"), await folder.read("tokenizer.json", _MAX_TOKENIZER)
     if data is None:
-        return None
+        return None, settings
     name = f"{folder.name}/tokenizer.json"
-    return vocabulary_of(json_object(data, name), settings, config, name)
+    return vocabulary_of(json_object(data, name), settings, config, name), settings
 
 
-async def _template(folder: Folder, settings: Mapping[str, Any]) -> str | None:
+async def template_of(folder: Folder, settings: Mapping[str, Any]) -> str | None:
     """The chat template: a file of its own goes before tokenizer_config.json; of several there, it is the default."""
-    data = await folder.read("chat_template.jinja", _MAX_SMALL)
+    data = await folder.read("chat_template.jinja", MAX_SMALL)
     if data is not None:
         return data.decode("utf-8", "replace")
     found = settings.get("chat_template")
@@ -162,17 +162,25 @@ def _stop_ids(
     name: str, config: Mapping[str, Any], generation: Mapping[str, Any], vocabulary: Vocabulary | None
 ) -> frozenset[int]:
     """Every end token that any of the files names."""
-    found: set[int] = set()
-    for file, ids in (
-        ("config.json", config.get("eos_token_id")),
-        ("generation_config.json", generation.get("eos_token_id")),
-    ):
-        for number in ids if isinstance(ids, list) else [ids] if ids is not None else []:
-            if type(number) is not int or not 0 <= number < config["vocab_size"]:
-                most = config["vocab_size"] - 1
-                raise BadModel(f"{name}/{file}: eos_token_id must be ids from 0 to {most}, got {str(number)[:40]}")
-            found.add(number)
+    rows, key = config["vocab_size"], "eos_token_id"
+    found = ids_of(config.get(key), rows, f"{name}/config.json: {key}")
+    found |= ids_of(generation.get(key), rows, f"{name}/generation_config.json: {key}")
     return frozenset(found | ({vocabulary.eos_id} if vocabulary and vocabulary.eos_id is not None else set()))
+
+
+def ids_of(ids: Any, rows: int, what: str) -> set[int]:
+    """The token ids that a file gives as one number, a list, or null. what: file and key, for messages."""
+    found = set()
+    for number in ids if isinstance(ids, list) else [ids] if ids is not None else []:
+        if type(number) is not int or not 0 <= number < rows:
+            raise BadModel(f"{what} must be ids from 0 to {rows - 1}, got {str(number)[:40]}")
+        found.add(number)
+    return found
+
+
+def sampling_of(settings: Mapping[str, Any]) -> dict[str, float]:
+    """What a file recommends for sampling."""
+    return {key: settings[key] for key in _SAMPLING if _is_number(settings.get(key))}
 
 
 def _is_number(value: Any) -> bool:

@@ -84,7 +84,7 @@ class BrowserFolder:
         finally:
             source.close()
 
-    async def open(self, name: str) -> BrowserSource | None:
+    async def open(self, name: str, md5: str | None = None) -> BrowserSource | None:
         """See `Folder.open`."""
         try:
             return await open_source(f"{self.name}/{name}")

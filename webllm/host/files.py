@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import mmap
 import re
 from collections.abc import AsyncGenerator
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import httpx2 as httpx
 
-from webllm.errors import FetchError, ModelNotFound, Truncated
+from webllm.checkpoint import Source
+from webllm.errors import ChecksumMismatch, FetchError, ModelNotFound, Truncated
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)  # seconds; the first is for a silent server, not for the whole file
 _SKIP = 1 << 20  # a gap up to this many bytes is read over rather than asked around
@@ -226,6 +228,56 @@ class HttpSource:
         position = self._position
         await self._drop()
         raise FetchError(f"{self.name}: {problem} at byte {position} of {self.size}; try again")
+
+
+class CheckedSource:
+    """A source whose bytes are compared with an MD5 once they have all been read; what readers skip is read for it.
+
+    source = CheckedSource(FileSource("params_shard_0.bin"), "9e107d9d372bb6826bd81d3542a419d6")
+    """
+
+    def __init__(self, source: Source, md5: str) -> None:
+        self.name, self.size = source.name, source.size
+        self._source, self._wanted = source, md5.lower()
+        self._hash = hashlib.md5(
+            usedforsecurity=False
+        )  # against accidents: the list of sums may be as false as the file
+        self._hashed = 0  # bytes
+
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        """See `Source.read`. Raises `ChecksumMismatch` with the last byte of a file that is another."""
+        while self._hashed < offset <= self.size:
+            gap = min(offset - self._hashed, _SKIP)
+            self._add(await self._source.read(self._hashed, gap))
+        data = await self._source.read(offset, size)
+        if offset + size > self._hashed:
+            self._add(data[self._hashed - offset :])
+        return data
+
+    def _add(self, data: bytes | memoryview) -> None:
+        self._hash.update(data)
+        self._hashed += len(data)
+        if self._hashed == self.size and (got := self._hash.hexdigest()) != self._wanted:
+            raise ChecksumMismatch(
+                f"{self.name}: its MD5 is {got}, wanted {self._wanted}: it is damaged, fetch it anew"
+            )
+
+    async def pause(self) -> None:
+        """See `Source.pause`."""
+        await self._source.pause()
+
+    def close(self) -> None:
+        """See `Source.close`."""
+        self._source.close()
+
+    async def aclose(self) -> None:
+        """See `Source.aclose`."""
+        await self._source.aclose()
+
+
+def checked(source: Source, md5: str | None) -> Source:
+    """The source, compared with its MD5 where that is known."""
+    return source if md5 is None else CheckedSource(source, md5)
 
 
 def check_range(name: str, have: int, offset: int, size: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from webllm.checkpoint import Source
 from webllm.errors import BadModel, FetchError, ModelNotFound
-from webllm.host.files import FileSource, HttpSource
+from webllm.host.files import FileSource, HttpSource, checked
 
 
 class LocalFolder:
@@ -33,10 +33,10 @@ class LocalFolder:
             raise too_large(str(path), limit)
         return data
 
-    async def open(self, name: str) -> Source | None:
+    async def open(self, name: str, md5: str | None = None) -> Source | None:
         """See `Folder.open`."""
         path = self._path / name
-        return FileSource(path) if path.is_file() else None
+        return checked(FileSource(path), md5) if path.is_file() else None
 
 
 class HttpFolder:
@@ -62,10 +62,10 @@ class HttpFolder:
         finally:
             await source.aclose()
 
-    async def open(self, name: str) -> Source | None:
+    async def open(self, name: str, md5: str | None = None) -> Source | None:
         """See `Folder.open`."""
         try:
-            return await HttpSource.open(f"{self.name}/{name}")
+            return checked(await HttpSource.open(f"{self.name}/{name}"), md5)
         except ModelNotFound:
             return None
 

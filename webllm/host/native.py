@@ -90,7 +90,7 @@ async def open_folder(location: str | Path) -> Folder | None:
     here = (
         path.is_dir()
         and not any(path.glob("*.gguf"))
-        and any((path / name).is_file() for name in ("config.json", "tokenizer.json"))
+        and any((path / name).is_file() for name in ("config.json", "mlc-chat-config.json", "tokenizer.json"))
     )
     return LocalFolder(path) if here else None
 

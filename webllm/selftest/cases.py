@@ -21,7 +21,7 @@ from webllm.lab import Lab, Record
 from webllm.ops import PAGE, RING, TILE, Heads, Matrix, Norm
 from webllm.sampling import Sampling
 from webllm.selftest import cache
-from webllm.weights import DENSE, ERRORS, IMPORTS, MADE
+from webllm.weights import DENSE, ERRORS, IMPORTS, MADE, SCALED
 
 Rows = list[list[float]]
 Check = tuple[int, str, Iterable[float]]  # buffer, array's letter for its numbers, what they should be
@@ -52,8 +52,10 @@ def all_cases() -> Iterator[Case]:
     yield from (Case(f"vector {dtype}", _vector(dtype)) for dtype in ("F32", "F16", "BF16"))
     for to in MADE:
         yield from (Case(f"quantise {dtype} to {to}", _quantise(dtype, to), rows=4) for dtype in DENSE)
+    for to in DENSE:
+        yield from (Case(f"embed {dtype} with scales in {to}", _embed(dtype, to), rows=4) for dtype in SCALED)
     yield RMS_NORM
-    for dtype in IMPORTS:
+    for dtype in (*IMPORTS, "MLC_Q3"):
         yield Case(f"matvec {dtype}", _linear(dtype))
         yield Case(f"gate and up {dtype}", _glu(dtype))
         yield Case(f"matmul {dtype}", _linear(dtype), rows=70)
@@ -110,6 +112,13 @@ def _bytes(numbers: Iterable[float], kind: str = "f32") -> bytes:
     return array("f", numbers).tobytes() if kind == "f32" else struct.pack(f"<{len(numbers)}e", *numbers)
 
 
+def _dense(numbers: Sequence[float], dtype: str) -> bytes:
+    """As a file of F32, F16 or BF16 has them; the last cut off what it has no bits for."""
+    if dtype == "BF16":
+        return b"".join(_bytes([number])[2:] for number in numbers)
+    return _bytes(numbers, dtype.lower())
+
+
 def _stored(rng: random.Random, dtype: str, rows: int, cols: int) -> tuple[bytes, Rows]:
     """Random values as a file of this type has them, and what they are."""
     if dtype in _HALVES:
@@ -118,10 +127,8 @@ def _stored(rng: random.Random, dtype: str, rows: int, cols: int) -> tuple[bytes
         for half in (block + at for block in range(0, len(blocks), size) for at in _HALVES[dtype]):
             struct.pack_into("<e", blocks, half, _scale(rng, dtype))
         data = bytes(blocks)
-    elif dtype == "BF16":
-        data = b"".join(_bytes([number])[2:] for number in _numbers(rng, rows * cols))
     else:
-        data = _bytes(_numbers(rng, rows * cols), dtype.lower())
+        data = _dense(_numbers(rng, rows * cols), dtype)
     numbers = values(data, dtype)
     return data, [numbers[at : at + cols] for at in range(0, len(numbers), cols)]
 
@@ -131,14 +138,37 @@ def _scale(rng: random.Random, dtype: str) -> float:
     return rng.choice((2**-13, 2**-12)) if IMPORTS[dtype].block == 256 else rng.uniform(0.01, 0.02)
 
 
-def _weight(lab: Lab, rng: random.Random, dtype: str, rows: int) -> tuple[Matrix, Rows]:
+# MLC's types: bits of an integer, and columns that share a scale.
+_PACKED = {"MLC_Q4": (4, 32), "MLC_Q3": (3, 40)}
+
+
+def _packed(rng: random.Random, dtype: str, rows: int, cols: int, to: str) -> tuple[bytes, bytes, Rows]:
+    """Random integers and scales as MLC has them, and what they mean. to: type of the scales."""
+    (bits, group), groups = _PACKED[dtype], -(-cols // _PACKED[dtype][1])
+    zero, words, scales, exact = 2 ** (bits - 1) - 1, [], [], []
+    for _ in range(rows):
+        codes = [rng.randrange(2 * zero + 1) for _ in range(groups * group)]
+        row = [rng.choice((0.25, 0.375, 1.5)) for _ in range(groups)]
+        for at in range(0, len(codes), 32 // bits):
+            words.append(sum(code << bits * i for i, code in enumerate(codes[at : at + 32 // bits])))
+        scales += row
+        exact.append([(codes[i] - zero) * row[i // group] for i in range(cols)])
+    return struct.pack(f"<{len(words)}I", *words), _dense(scales, to), exact
+
+
+def _weight(lab: Lab, rng: random.Random, dtype: str, rows: int, to: str = "F16") -> tuple[Matrix, Rows]:
+    if dtype in SCALED:
+        cols = _cols(dtype)
+        words, scales, exact = _packed(rng, dtype, rows, cols, to)
+        lab.add("w", words, dtype, rows, cols, scales=(scales, to))
+        return lab.weights.matrix("w", shape=(rows, cols)), exact
     data, exact = _stored(rng, dtype, rows, _cols(dtype))
     return lab.matrix("w", data, dtype, rows, _cols(dtype)), exact
 
 
 def _cols(dtype: str) -> int:
-    """Two blocks where a block is 256 columns, three units of 32, or no whole number of units."""
-    return {1: 76, 32: 96}.get(IMPORTS[dtype].block, 512)
+    """Two blocks where a block is 256 columns, three units of 32, or no whole number of units or groups."""
+    return 172 if dtype in SCALED else {1: 76, 32: 96}.get(IMPORTS[dtype].block, 512)
 
 
 # References
@@ -186,10 +216,10 @@ def _attended(q: Sequence[float], keys: Rows, vals: Rows) -> list[float]:
 # Cases
 
 
-def _embed(dtype: str) -> Callable[[Lab, random.Random], list[Check]]:
+def _embed(dtype: str, scales: str = "F16") -> Callable[[Lab, random.Random], list[Check]]:
     def record(lab: Lab, rng: random.Random) -> list[Check]:
         tokens = [0, 36, 5, 17]
-        table, exact = _weight(lab, rng, dtype, 37)
+        table, exact = _weight(lab, rng, dtype, 37, scales)
         y = ops.embed(lab.rec, table, lab.step([(token, i) for i, token in enumerate(tokens)]))
         return [(y.buffer, "f", _flat(exact[token] for token in tokens))]
 
@@ -214,10 +244,7 @@ def _quantise(dtype: str, to: str) -> Callable[[Lab, random.Random], list[Check]
         exact = [[0.125 * rng.choice(steps) for _ in range(cols)] for _ in range(rows)]
         for row, unit in ((row, unit) for row in exact for unit in range(0, cols, 32)):
             row[unit], row[unit + 1] = 0.125 * steps[0], 0.125 * steps[-1]
-        kind = "f16" if dtype == "F16" else "f32"
-        data = [_bytes([number], kind) for number in _flat(exact)]
-        data = [number[2:] for number in data] if dtype == "BF16" else data
-        lab.add("w", b"".join(data), dtype, rows, cols, store_as=to)
+        lab.add("w", _dense(_flat(exact), dtype), dtype, rows, cols, store_as=to)
         table = lab.weights.matrix("w", shape=(rows, cols))
         y = ops.embed(lab.rec, table, lab.step([(row, 0) for row in range(rows)]))
         number = next(i for i, buffer in enumerate(lab.builder.buffers) if buffer.name == ERRORS)
