@@ -156,14 +156,21 @@ def _packed(rng: random.Random, dtype: str, rows: int, cols: int, to: str) -> tu
     return struct.pack(f"<{len(words)}I", *words), _dense(scales, to), exact
 
 
-def _weight(lab: Lab, rng: random.Random, dtype: str, rows: int, to: str = "F16") -> tuple[Matrix, Rows]:
+def _weight(lab: Lab, rng: random.Random, dtype: str, rows: int, scales: str = "F16") -> tuple[Matrix, Rows]:
+    exact = _put(lab, rng, "w", dtype, rows, scales)
+    return lab.weights.matrix("w", shape=(rows, _cols(dtype))), exact
+
+
+def _put(lab: Lab, rng: random.Random, name: str, dtype: str, rows: int, scales: str = "F16") -> Rows:
+    """A tensor of random values in the lab's checkpoint, and what they are. scales: type of those that lie apart."""
+    cols = _cols(dtype)
     if dtype in SCALED:
-        cols = _cols(dtype)
-        words, scales, exact = _packed(rng, dtype, rows, cols, to)
-        lab.add("w", words, dtype, rows, cols, scales=(scales, to))
-        return lab.weights.matrix("w", shape=(rows, cols)), exact
-    data, exact = _stored(rng, dtype, rows, _cols(dtype))
-    return lab.matrix("w", data, dtype, rows, _cols(dtype)), exact
+        data, apart, exact = _packed(rng, dtype, rows, cols, scales)
+        lab.add(name, data, dtype, rows, cols, scales=(apart, scales))
+    else:
+        data, exact = _stored(rng, dtype, rows, cols)
+        lab.add(name, data, dtype, rows, cols)
+    return exact
 
 
 def _cols(dtype: str) -> int:
@@ -288,10 +295,7 @@ def _glu(dtype: str) -> Callable[[Lab, random.Random], list[Check]]:
     def record(lab: Lab, rng: random.Random) -> list[Check]:
         cols, width = _cols(dtype), 40
         x, weight = _grid(rng, lab.rows, cols), _numbers(rng, cols)
-        exact = {}
-        for name in ("gate", "up"):
-            data, exact[name] = _stored(rng, dtype, width, cols)
-            lab.add(name, data, dtype, width, cols)
+        exact = {name: _put(lab, rng, name, dtype, width) for name in ("gate", "up")}
         w = lab.weights.glu("gate", "up", (width, cols))
         y = ops.glu(_input(lab, "x", x), w, Norm(lab.vector("norm", _bytes(weight)), EPS))
         assert isinstance(y, ops.Tensor)
