@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 import webllm
+from tests.kernels.harness import each
 from tests.models.mlc_folder import Folder
 from tests.models.reference import Model, Shape, forward
-from webllm.errors import BadModel, ChecksumMismatch, ModelNotFound, Truncated, Unsupported
+from webllm.errors import ChecksumMismatch
 from webllm.static_server import serve_in_thread
 
 Array = NDArray[Any]
@@ -137,8 +136,7 @@ async def check(place: Any, model: Model) -> None:
     assert (np.linalg.norm(got - wanted, axis=1) / np.linalg.norm(wanted, axis=1)).max() < 1e-5
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("quant", QUANTS)
+@pytest.mark.parametrize(("family", "quant"), each(list(FAMILIES), QUANTS))
 async def test_a_folder_computes_what_its_bytes_mean(family: str, quant: str, tmp_path: Path) -> None:
     """72 and 172 columns: no whole number of groups. Scales lie in other files than their integers."""
     folder, chat, model = made(FAMILIES[family], quant)
@@ -150,8 +148,16 @@ async def test_an_older_folder_has_its_list_under_another_name(tmp_path: Path) -
     await check(folder.write(tmp_path, chat, manifest="ndarray-cache.json"), model)
 
 
-async def test_a_folder_on_a_web_server_computes_the_same(tmp_path: Path) -> None:
+async def test_a_folder_on_a_web_server_computes_the_same_and_a_damaged_one_is_found_out(tmp_path: Path) -> None:
     folder, chat, model = made(FAMILIES["qwen2"], "q4f16_1")
     folder.write(tmp_path / "model", chat)
     with serve_in_thread(tmp_path) as server:
         await check(f"{server.url}/model/", model)
+        shard = tmp_path / "model" / "params_shard_3.bin"
+        data = bytearray(shard.read_bytes())
+        data[len(data) // 2] ^= 16
+        shard.write_bytes(data)
+        with pytest.raises(
+            ChecksumMismatch, match=r"params_shard_3\.bin: its MD5 is [0-9a-f]{32}, wanted [0-9a-f]{32}"
+        ):
+            await webllm.load(f"{server.url}/model/")

@@ -165,8 +165,9 @@ def _stop_ids(
     name: str,
 ) -> frozenset[int]:
     """All that the file names: ids in two places, which are wrong in some real files, and texts that are one token."""
-    found = ids_of(chat.get("eos_token_id"), config["vocab_size"], f"{name}: eos_token_id")
-    found |= ids_of(conversation.get("stop_token_ids"), config["vocab_size"], f"{name}: stop_token_ids")
+    found = ids_of(chat.get("eos_token_id"), _MAX_NUMBER, f"{name}: eos_token_id")
+    found |= ids_of(conversation.get("stop_token_ids"), _MAX_NUMBER, f"{name}: stop_token_ids")
+    found = {number for number in found if number < config["vocab_size"]}
     texts = conversation.get("stop_str")
     texts = {text for text in (texts if isinstance(texts, list) else [texts]) if isinstance(text, str)}
     if vocabulary:

@@ -39,14 +39,15 @@ def jinja_of(conversation: Mapping[str, Any], vocabulary: Vocabulary, name: str)
         return None
     templates = _texts(conversation.get("role_templates") or {}, f"{name}: role_templates")
     marks = {role: f"{{{role}_message}}" for role in roles}
-    split = {role: templates.get(role, mark).partition(mark) for role, mark in marks.items()}
+    whole = {role: templates.get(role, mark).replace("{function_string}", "") for role, mark in marks.items()}
+    split = {role: whole[role].partition(mark) for role, mark in marks.items()}
     seps = conversation.get("seps") or [""]
     if not isinstance(seps, list) or not all(isinstance(sep, str) for sep in seps):
         raise BadModel(f"{name}: seps must be a list of texts, got {str(seps)[:80]}")
     before, _, after = _text(conversation, "system_template", "{system_message}", name).partition("{system_message}")
     values = {
         "ROLES": roles,
-        "BEFORE": {role: parts[0].replace("{function_string}", "") for role, parts in split.items()},
+        "BEFORE": {role: parts[0] for role, parts in split.items()},
         "AFTER": {role: parts[2] for role, parts in split.items()},
         "SEPS": seps,
         "SEP_COUNT": len(seps),
