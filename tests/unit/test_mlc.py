@@ -119,7 +119,7 @@ async def test_fused_matrices_are_cut_by_rows_with_their_scales() -> None:
     assert found.config["tie_word_embeddings"] is True and found.config["model_type"] == "qwen2"
 
 
-async def test_phi_3_has_names_of_its_own() -> None:
+async def test_phi_3_has_names_of_its_own_and_stays_fused_as_its_source_is() -> None:
     files = copy.deepcopy(FILES)
     for record in (one for shard in files[MANIFEST]["records"] for one in shard["records"]):
         for ours, theirs in (
@@ -132,7 +132,23 @@ async def test_phi_3_has_names_of_its_own() -> None:
         ):
             record["name"] = record["name"].replace(ours, theirs)
     files[CONFIG] = FILES[CONFIG] | {"model_type": "phi3"}
-    assert (await of(files)).tensors.keys() == (await of(FILES)).tensors.keys()
+    found = await of(files)
+    assert {name for name in found.tensors if ".1." in name or "layers" not in name} == {
+        "model.embed_tokens.weight",
+        "model.layers.1.input_layernorm.weight",
+        "model.layers.1.self_attn.qkv_proj.weight",
+        "model.layers.1.self_attn.o_proj.weight",
+        "model.layers.1.post_attention_layernorm.weight",
+        "model.layers.1.mlp.gate_up_proj.weight",
+        "model.layers.1.mlp.down_proj.weight",
+        "model.norm.weight",
+        "lm_head.weight",
+    }
+
+
+async def test_gemma_s_norms_count_from_zero_here() -> None:
+    assert "norms_include_one" not in (await checkpoint()).config
+    assert (await checkpoint(model_type="gemma2")).config["norms_include_one"] is True
 
 
 async def test_the_outer_context_counts_and_the_window_where_there_is_none() -> None:

@@ -23,6 +23,7 @@ from webllm.checkpoint.safetensors import read_safetensors
 from webllm.errors import BadModel, ModelNotFound, Unsupported
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+MLC = "mlc-chat-config.json"  # of folders in another layout: see `webllm.checkpoint.mlc`
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth")
 
@@ -76,12 +77,12 @@ async def vocabulary_from_folder(folder: Folder) -> Vocabulary | None:
 
 
 def folder_of(location: str) -> str | None:
-    """The address of the folder that `location` names: itself, if it ends with a slash, or that of a safetensors file.
+    """The address of the folder that `location` names: itself, if it ends with a slash, or that of a file.
 
     folder_of("https://example.org/tiny/model.safetensors")  # "https://example.org/tiny/"
     """
     folder, slash, file = location.rpartition("/")
-    return folder + slash if file.endswith((".safetensors", INDEX)) or (slash and not file) else None
+    return folder + slash if file.endswith((".safetensors", INDEX, MLC)) or (slash and not file) else None
 
 
 def refuse_pickle(name: str) -> None:

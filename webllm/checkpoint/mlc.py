@@ -20,6 +20,7 @@ from typing import Any
 
 from webllm.checkpoint import Checkpoint, Folder, Source, TensorInfo, Vocabulary, rows_of
 from webllm.checkpoint.bounded_json import json_object
+from webllm.checkpoint.hf_folder import MLC as CONFIG
 from webllm.checkpoint.hf_folder import (
     MAX_SMALL,
     checked_config,
@@ -31,7 +32,6 @@ from webllm.checkpoint.hf_folder import (
 from webllm.checkpoint.mlc_template import jinja_of
 from webllm.errors import BadModel, ModelNotFound, Truncated, Unsupported
 
-CONFIG = "mlc-chat-config.json"
 MANIFESTS = ("tensor-cache.json", "ndarray-cache.json")
 
 # quantisation -> what a pair of q_weight and q_scale is; "" has none. q4f16_2 leaves embedding and LM head as they are.
@@ -45,6 +45,8 @@ MODEL_TYPES: Mapping[str, str] = {
     **{name: name for name in ("llama", "mistral", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gemma3_text")},
     "gemma3": "gemma3_text",
 }
+_STAY_FUSED = ("phi3",)  # as in Hugging Face's checkpoints
+_NORMS_INCLUDE_ONE = ("gemma", "gemma2", "gemma3_text")  # whose norms count from one in Hugging Face's checkpoints
 # (dtype, how it is stored) -> type, bytes of a number. MLC writes "f32-to-bf16" to records of any dtype.
 _DENSE = {
     **{("float16", how): ("F16", 2) for how in ("raw", "f32-to-bf16")},
@@ -128,6 +130,8 @@ def _config(chat: Mapping[str, Any], name: str) -> dict[str, Any]:
         raise BadModel(f"{name}: model_config must be an object, got {str(model)[:40]}")
     config = {key: value for key, value in model.items() if (value is not None and value != 0) or value is False}
     config["model_type"] = MODEL_TYPES[kind]
+    if config["model_type"] in _NORMS_INCLUDE_ONE:
+        config["norms_include_one"] = True
     if "position_embedding_base" in config:
         config.setdefault("rope_theta", config.pop("position_embedding_base"))
     # The outer ones count; of a model with a sliding window the window, within which it sees everything.
@@ -327,7 +331,7 @@ def _columns(name: str, config: Mapping[str, Any]) -> int:
 def _separate(tensor: TensorInfo, config: Mapping[str, Any], name: str) -> Iterator[TensorInfo]:
     """What a record has one below the other. Embedding and LM head lose rows that stand for no token."""
     fused = next(((part, into) for part, into in _FUSED.items() if f".{part}." in tensor.name), None)
-    if fused is None:
+    if fused is None or config["model_type"] in _STAY_FUSED:
         outer = tensor.name in ("model.embed_tokens.weight", "lm_head.weight")
         yield rows_of(tensor, 0, min(tensor.shape[0], config["vocab_size"])) if outer else tensor
         return
