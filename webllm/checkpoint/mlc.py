@@ -20,7 +20,6 @@ from typing import Any
 
 from webllm.checkpoint import Checkpoint, Folder, Source, TensorInfo, Vocabulary, rows_of
 from webllm.checkpoint.bounded_json import json_object
-from webllm.checkpoint.hf_folder import MLC as CONFIG
 from webllm.checkpoint.hf_folder import (
     MAX_SMALL,
     checked_config,
@@ -29,6 +28,7 @@ from webllm.checkpoint.hf_folder import (
     template_of,
     vocabulary_of_folder,
 )
+from webllm.checkpoint.hf_folder import MLC as CONFIG
 from webllm.checkpoint.mlc_template import jinja_of
 from webllm.errors import BadModel, ModelNotFound, Truncated, Unsupported
 
