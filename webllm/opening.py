@@ -27,6 +27,7 @@ async def open_checkpoint(
     seconds = Seconds() if seconds is None else seconds
     refuse_pickle(str(location))
     with seconds.of("source"):
+        location = await host.current().locate(location, on_progress)
         folder = await host.current().open_folder(location)
         source = None if folder else await host.current().open_source(location, on_progress)
     with seconds.of("header"):
@@ -45,6 +46,7 @@ async def open_checkpoint(
 async def open_vocabulary(location: Any, on_progress: Progress | None = None) -> Vocabulary | None:
     """A model's vocabulary; its weights may be missing. None if it has none."""
     refuse_pickle(str(location))
+    location = await host.current().locate(location, on_progress)
     if folder := await host.current().open_folder(location):
         return await vocabulary_from_folder(folder)
     source = await host.current().open_source(location, on_progress)

@@ -27,6 +27,8 @@ from huggingface_hub import constants, hf_hub_url
 
 from webllm.catalog import CATALOG, Entry, find
 from webllm.errors import ChecksumMismatch, FetchError, ModelNotFound
+from webllm.hub import fetch
+from webllm.hub_place import HubPlace, hub_place
 
 OnProgress = Callable[[dict[str, Any]], None]
 T = TypeVar("T")
@@ -65,7 +67,8 @@ def remove(name: str) -> bool:
 def pull(name_or_path: str | Path, on_progress: OnProgress | None = None) -> Path:
     """The model's file or folder on this machine, fetched first if need be.
 
-    name_or_path: a short name, a .gguf file, a folder that holds exactly one, or a folder in Hugging Face's layout.
+    name_or_path: a short name, a .gguf file, a folder that holds exactly one, a folder in Hugging Face's or MLC's
+    layout, or a place on the Hub (see `webllm.hub_place`), which goes into the Hub's own cache.
     on_progress: gets {"phase": "download" or "verify", "loaded", "total" (bytes), "tensors", "seconds"}.
     Raises `ModelNotFound`, `FetchError`, or `ChecksumMismatch` (the file is then removed). A download that was
     interrupted goes on where it stopped.
@@ -75,10 +78,19 @@ def pull(name_or_path: str | Path, on_progress: OnProgress | None = None) -> Pat
     path = Path(name_or_path)
     if str(name_or_path) not in CATALOG and path.exists():
         return _only_model(path)
+    if there := hub_place(str(name_or_path)):
+        return _from_hub_s_cache(there, on_progress)
     entry = _known(str(name_or_path))
     place = _place(entry)
     with _locked(place.parent):
         return cached(entry.name) or _fetch(entry, place, _Progress(on_progress, entry.size))
+
+
+def _from_hub_s_cache(there: HubPlace, on_progress: OnProgress | None) -> Path:
+    try:
+        return fetch(there, on_progress)
+    except FetchError as error:
+        raise type(error)(f"{error}; nor is there a file or folder in {Path.cwd()}") from error
 
 
 def _known(name: str) -> Entry:
@@ -93,7 +105,7 @@ def _known(name: str) -> Entry:
         raise ModelNotFound(
             f"no model {name!r}: no such file or folder in {folder}; give the path of a .gguf file or of a folder"
         )
-    ways = "a .gguf file, a folder that holds one, a config.json (plan), or a URL"
+    ways = "a .gguf file, a folder that holds one, org/name on the Hub, a config.json (plan), or a URL"
     raise ModelNotFound(f"no model {name!r}: give one of the short names ({', '.join(CATALOG)}), {ways}")
 
 
@@ -101,8 +113,8 @@ def _only_model(path: Path) -> Path:
     if path.is_file():
         return path
     models = sorted(path.glob("*.gguf"))
-    if not models and (path / "config.json").is_file():
-        return path  # Hugging Face's layout
+    if not models and any((path / name).is_file() for name in ("config.json", "mlc-chat-config.json")):
+        return path
     if len(models) != 1:
         ways = "give the file's path, or a folder with config.json and safetensors"
         raise ModelNotFound(f"{path}: wanted a folder with one .gguf file, found {len(models)}; {ways}")

@@ -400,7 +400,7 @@ def senseless(draw: st.DrawFn) -> Files:
             files[name] = bytes(raw)
         else:
             files[name] = changed = json.loads(json.dumps(data))
-            container, key = draw(st.sampled_from(nodes(changed)))
+            container, key = draw(st.sampled_from(nodes(changed) or [({"": 0}, "")]))
             if draw(st.integers(0, 4)) == 0:
                 del container[key]
             else:

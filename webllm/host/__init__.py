@@ -35,6 +35,11 @@ class Host(Protocol):
         "low-power". Raises `NoAdapter`, or `RequestError` for another preference."""
         ...
 
+    async def locate(self, location: Any, on_progress: Progress | None = None) -> Any:
+        """A location that the two below take: what names a place on the Hub (`webllm.hub_place`) is natively fetched to
+        this machine, in the browser an address. Raises a `FetchError`."""
+        ...
+
     async def open_source(self, location: Any, on_progress: Progress | None = None) -> Source:
         """A model file by short name, path, URL or browser `File`. Raises a `FetchError`."""
         ...

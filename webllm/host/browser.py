@@ -20,12 +20,14 @@ from webllm.device import Progress
 from webllm.device.browser import bridge_errors
 from webllm.device.browser import open_browser_device as open_device
 from webllm.errors import BadModel, ModelNotFound, RequestError
+from webllm.hub_place import hub_place
 
 __all__ = [
     "BlockingCall",
     "BrowserFolder",
     "BrowserSource",
     "encoder",
+    "locate",
     "open_bytes",
     "open_device",
     "open_folder",
@@ -90,6 +92,12 @@ class BrowserFolder:
             return await open_source(f"{self.name}/{name}")
         except ModelNotFound:
             return None
+
+
+async def locate(location: Any, on_progress: Progress | None = None) -> Any:
+    """See `Host.locate`. Without `:file.gguf` a repository counts as a folder: a page does not ask for lists."""
+    place = hub_place(location)
+    return location if place is None else place.url(place.file or "")
 
 
 async def open_folder(location: Any) -> BrowserFolder | None:

@@ -22,11 +22,13 @@ from webllm.host.background import BlockingCall, start
 from webllm.host.encoder import rust_encoder as encoder
 from webllm.host.files import BytesSource, FileSource, HttpSource
 from webllm.host.folders import HttpFolder, LocalFolder
+from webllm.hub_place import hub_place
 from webllm.pull import cache_folder, pull
 
 __all__ = [
     "BlockingCall",
     "encoder",
+    "locate",
     "open_bytes",
     "open_device",
     "open_folder",
@@ -77,6 +79,12 @@ def versions() -> dict[str, str | None]:
 async def open_bytes(data: bytes) -> Source:
     """See `Host.open_bytes`."""
     return BytesSource(data)
+
+
+async def locate(location: Any, on_progress: Progress | None = None) -> Any:
+    """See `Host.locate`. It is fetched into the Hub's cache."""
+    here = isinstance(location, Path) or os.path.exists(str(location))
+    return location if here or not hub_place(location) else await _pull(location, on_progress)
 
 
 async def open_folder(location: str | Path) -> Folder | None:
