@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from webllm.catalog import UNTESTED
 from webllm.errors import ModelNotFound
 
 HUB = "https://huggingface.co"
@@ -47,6 +48,7 @@ def hub_place(location: object) -> HubPlace | None:
     """
     if not isinstance(location, str):
         return None
+    location = UNTESTED[location].place if location in UNTESTED else location
     for site in dict.fromkeys((HUB, endpoint())):
         if location.startswith(f"{site}/"):
             location = location.removeprefix(f"{site}/").rstrip("/").replace("/tree/", "@")

@@ -367,9 +367,10 @@ def test_what_is_no_gguf_ends_with_1(failed, tmp_path, command):
 
 def test_list_and_rm_look_into_the_cache_folder(done, cli, tmp_path, monkeypatch):
     monkeypatch.setenv("WEBLLM_CACHE", str(tmp_path))
-    [entry] = done("list")["models"]
+    entry, *others = done("list")["models"]
     assert entry["name"] == "smollm2-135m-instruct" and entry["path"] is None
-    assert "not here yet" in cli("list")[1]
+    assert others and not any(other["tested"] for other in others)
+    assert "Q4_1.gguf" in cli("list")[1] and "untested" in cli("list")[1]
     (tmp_path / entry["name"]).mkdir()
     assert done("rm", entry["name"]) == {"removed": True}
     assert done("rm", entry["name"]) == {"removed": False}

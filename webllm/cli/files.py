@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from webllm.catalog import CATALOG
+from webllm import catalog
 from webllm.cli.options import Json, Model
 from webllm.cli.output import emit, megabytes, progress
 
@@ -24,24 +26,21 @@ def pull(model: Model, as_json: Json = False) -> None:
 
 
 def list_models(as_json: Json = False) -> None:
-    """List the short names, and which of them are on this machine."""
+    """List the short names: what they take, where they come from, and which are on this machine."""
     from webllm.pull import cached
 
-    paths = {name: cached(name) for name in CATALOG}
-    models = [
-        {
-            "name": entry.name,
-            "description": entry.description,
-            "bytes": entry.size,
-            "licence": entry.licence,
-            "path": str(path) if (path := paths[entry.name]) else None,
-        }
-        for entry in CATALOG.values()
-    ]
-    lines = (
-        f"{e.name}  {megabytes(e.size)}  {e.description}\n  {paths[e.name] or 'not here yet'}" for e in CATALOG.values()
-    )
-    emit({"models": models}, as_json, "\n".join(lines))
+    models = [{**one, "path": _path(cached(one["name"])) if one["tested"] else None} for one in catalog.list_models()]
+    emit({"models": models}, as_json, "\n".join(map(_described, models)))
+
+
+def _path(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _described(model: Mapping[str, Any]) -> str:
+    size = megabytes(model["bytes"]) if model["tested"] else "untested"
+    needs = f"{megabytes(model['memory'])} on the GPU at a context of 4096, {model['licence']}"
+    return f"{model['name']}  {size}  {model['description']}\n  {needs}\n  {model['path'] or model['source']}"
 
 
 def rm(
