@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,8 +17,10 @@ from webllm.checkpoint import Checkpoint
 from webllm.device import Device, Loaded, Progress, Seconds
 from webllm.device.fit import memory_event
 from webllm.engine import Engine
-from webllm.errors import Closed, RequestError
+from webllm.errors import Closed, OutOfMemory, RequestError
+from webllm.needs import needs, smaller_choices
 from webllm.opening import open_checkpoint
+from webllm.plan import Program
 from webllm.program import Settings, build, check_kv, context_size, read_rope_factors
 from webllm.quantize import check_quant, quantised
 from webllm.report import GpuWeights, report_of
@@ -219,7 +222,8 @@ async def load(
     a second and what compiling takes, and keeps it for later loads; None (default) uses what was kept, False nothing; a
     table is what `llm.stats()["tuning"]` gave elsewhere. on_progress: called with
     {"phase", "loaded", "total", "tensors", "seconds"}; first comes the phase "memory", whose total is what
-    the model will take on the GPU, and "at_full_context" what it may grow to.
+    the model will take on the GPU, and "at_full_context" what it may grow to, of which "weights" and "kv"; "download"
+    are the bytes of its files. What the GPU cannot hold is refused with smaller choices: context, quant, model.
 
     Raises a `ModelError`, `FetchError`, `DeviceError` or `RequestError`; then nothing stays allocated.
     Without a GPU a CPU plays one, and there is a `SoftwareAdapterWarning`.
@@ -263,8 +267,10 @@ async def _open(
             factors = await read_rope_factors(opened.checkpoint)
             program = build(opened.checkpoint, opened.settings, limits, rope_factors=factors)
         if on_progress:
-            on_progress(memory_event(program, sum(seconds.values())))
-        loaded = await device.load(program, opened.checkpoint.sources, on_progress)
+            told = memory_event(program, sum(seconds.values()))
+            on_progress({**told, **needs(program, opened.checkpoint), "context": program.context})
+        with _smaller_named(program, opened.checkpoint):
+            loaded = await device.load(program, opened.checkpoint.sources, on_progress)
         slots = sum(slots.count for slots in program.errors.values())
         errors = await device.read(loaded, ERRORS, 8 * slots) if slots else b""
     except BaseException:
@@ -272,3 +278,13 @@ async def _open(
         raise
     weights = GpuWeights(report_of(opened.checkpoint, program.errors, errors))
     return device, loaded, weights, Seconds({**seconds, **loaded.seconds})
+
+
+@contextmanager
+def _smaller_named(program: Program, checkpoint: Checkpoint) -> Iterator[None]:
+    """What the GPU cannot hold is refused with what it could."""
+    try:
+        yield
+    except OutOfMemory as error:
+        message = f"{error}. {checkpoint.name}: {smaller_choices(program, checkpoint)}"
+        raise OutOfMemory(message, kernel=error.kernel, sizes=error.sizes) from error

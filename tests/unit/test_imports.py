@@ -31,7 +31,7 @@ RANKS = [
     ["ops"],
     ["weights"],
     ["models."],
-    ["program", "pace", "synthetic", "describe", "turns", "quantize", "report"],
+    ["program", "pace", "synthetic", "describe", "turns", "quantize", "report", "needs"],
     ["engine"],
     ["device.", "host."],
     ["lab", "opening"],
