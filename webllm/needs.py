@@ -16,8 +16,8 @@ LEAST_CONTEXT = 512
 
 
 def needs(program: Program, checkpoint: Checkpoint) -> dict[str, int]:
-    """Bytes: "download", of all files of weights; on the GPU "weights", "kv" with a full context, and "at_full_context":
-    these and what steps need."""
+    """Bytes: "download", of all files of weights; on the GPU "weights", "kv" with a full context, and
+    "at_full_context": these and what steps need."""
     held = memory(program)
     download = sum(source.size for source in checkpoint.sources)
     return {"download": download, "weights": held["weights"], "kv": held["kv"], "at_full_context": held["total"]}

@@ -75,6 +75,9 @@ IMPORTS = {
     "Q4_K": Import("q4_1", "import_q4_k", 256, 144),
     "Q5_K": Import("q5_1", "import_q5_k", 256, 176),
     "Q6_K": Import("q6", "import_q6_k", 256, 210),
+    "IQ4_NL": Import("q8_0", "import_iq4_nl", 32, 18),
+    "IQ4_XS": Import("q8_0", "import_iq4_xs", 256, 136),
+    "MXFP4": Import("q8_0", "import_mxfp4", 32, 17),
 }
 # Types whose scales lie apart, `TensorInfo.scales`; MLC's.
 SCALED = {

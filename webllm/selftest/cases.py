@@ -91,6 +91,7 @@ def all_cases() -> Iterator[Case]:
 _HALVES = {
     **{"Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,)},
     **{"Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)},
+    **{"IQ4_NL": (0,), "IQ4_XS": (0,), "MXFP4": ()},
 }
 
 
@@ -126,6 +127,8 @@ def _stored(rng: random.Random, dtype: str, rows: int, cols: int) -> tuple[bytes
         blocks = bytearray(rng.randbytes(rows * cols // IMPORTS[dtype].block * size))
         for half in (block + at for block in range(0, len(blocks), size) for at in _HALVES[dtype]):
             struct.pack_into("<e", blocks, half, _scale(rng, dtype))
+        if dtype == "MXFP4":
+            blocks[::size] = bytes(rng.randrange(118, 124) for _ in blocks[::size])  # exponents
         data = bytes(blocks)
     else:
         data = _dense(_numbers(rng, rows * cols), dtype)
