@@ -8,9 +8,10 @@ from typing import Any
 
 from webllm import host
 from webllm.catalog import generation_of
-from webllm.checkpoint import Checkpoint, Vocabulary
+from webllm.checkpoint import Checkpoint, Source, Vocabulary
 from webllm.checkpoint.gguf import read_gguf
 from webllm.checkpoint.gguf_model import checkpoint_from_gguf, vocabulary_from_gguf
+from webllm.checkpoint.gguf_split import joined, other_parts
 from webllm.checkpoint.hf_folder import checkpoint_from_folder, refuse_pickle, vocabulary_from_folder
 from webllm.checkpoint.mlc import checkpoint_from_mlc
 from webllm.device import Progress, Seconds
@@ -34,13 +35,26 @@ async def open_checkpoint(
         if folder:
             return await checkpoint_from_mlc(folder) or await checkpoint_from_folder(folder)
         assert source is not None
-        try:
-            checkpoint = checkpoint_from_gguf(await read_gguf(source), source)
-        except BaseException:
-            await source.aclose()
-            raise
+        checkpoint = await _from_gguf(source, location)
         own: Mapping[str, Any] = checkpoint.generation
         return replace(checkpoint, generation={**generation_of(source.name), **own})
+
+
+async def _from_gguf(source: Source, location: Any) -> Checkpoint:
+    """The checkpoint of a GGUF file, whose other parts are opened too. A failure closes all."""
+    sources = [source]
+    try:
+        gguf = await read_gguf(source)
+        parts = [gguf]
+        for part in other_parts(gguf, location):
+            await sources[-1].pause()
+            sources.append(await host.current().open_source(part))
+            parts.append(await read_gguf(sources[-1]))
+        return checkpoint_from_gguf(joined(parts) if len(parts) > 1 else gguf, *sources)
+    except BaseException:
+        for one in sources:
+            await one.aclose()
+        raise
 
 
 async def open_vocabulary(location: Any, on_progress: Progress | None = None) -> Vocabulary | None:
