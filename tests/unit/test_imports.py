@@ -38,7 +38,7 @@ RANKS = [
     ["selftest."],
     ["chat", "tune"],
     ["api"],
-    ["sync", "bench", "browser_api", "snapshot", "site", "static_server", "demo"],
+    ["sync", "bench", "convert", "browser_api", "snapshot", "site", "static_server", "demo"],
     ["cli."],
 ]
 BROWSER_ONLY = {"js", "pyodide", "pyodide_js"}

@@ -1,16 +1,17 @@
-"""`webllm pull`, `list` and `rm`: models in the cache folder."""
+"""`webllm pull`, `list`, `rm` and `convert`: models on this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from webllm import catalog
 from webllm.cli.options import Json, Model
 from webllm.cli.output import emit, megabytes, progress
+from webllm.cli.running import run
 
 
 def pull(model: Model, as_json: Json = False) -> None:
@@ -52,3 +53,21 @@ def rm(
 
     removed = remove(model)
     emit({"removed": removed}, as_json, f"{model} was removed" if removed else f"{model} was not there")
+
+
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A folder in Hugging Face's layout.", exists=True, file_okay=False)
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.", file_okay=False)],
+    quant: Annotated[
+        Literal["q4", "f16"], typer.Option(help="4 bits and a scale for each 32 weights, or halves.")
+    ] = "q4",
+    as_json: Json = False,
+) -> None:
+    """Write a model anew, quantised, as a folder of hashed shards for a static server (in MLC's layout)."""
+    from webllm.convert import convert
+
+    with progress() as on_progress:
+        path = run(convert(source, out, quant, on_progress))
+    emit({"path": str(path)}, as_json, str(path))
