@@ -1,4 +1,4 @@
-"""A folder of safetensors on a web server, quantised in the page: the tokens that come natively."""
+"""Folders on a web server, of safetensors (quantised in the page) and of MLC's: the tokens that come natively."""
 
 from __future__ import annotations
 
@@ -10,28 +10,33 @@ from playwright.sync_api import Page
 
 import webllm.sync
 from tests.browser.conftest import DATA
+from webllm.convert import convert
+from webllm.host.background import start
 from webllm.static_server import serve_in_thread
 
 pytestmark = pytest.mark.browser
 
 IDS = [3, 1, 4, 1, 5, 9, 2, 6]
-LOAD_AND_GENERATE = """async ([ids, quant]) => {
-    const llm = await webllm.load("models/tiny-llama/", { kv: "f32", exact: true, quant });
+LOAD_AND_GENERATE = """async ([folder, ids, quant]) => {
+    const llm = await webllm.load(folder, { kv: "f32", exact: true, quant });
     const tokens = await llm.generate(ids, 8);
     await llm.close();
     return tokens;
 }"""
 
 
-def native(quant: str | None) -> list[int]:
-    with webllm.sync.load(DATA / "tiny-llama", kv="f32", exact=True, quant=quant) as llm:
+def native(folder: Path, quant: str | None) -> list[int]:
+    with webllm.sync.load(folder, kv="f32", exact=True, quant=quant) as llm:
         return list(llm.generate(IDS, max_tokens=8))
 
 
-def test_a_folder_below_the_page_gives_the_tokens_that_come_natively(own_site: Path, page: Page) -> None:
+def test_folders_below_the_page_give_the_tokens_that_come_natively(own_site: Path, page: Page) -> None:
     """What the folder does not have, a tokenizer and shards, is asked for and done without."""
-    shutil.copytree(DATA / "tiny-llama", own_site / "models" / "tiny-llama")
+    models = own_site / "models"
+    shutil.copytree(DATA / "tiny-llama", models / "tiny-llama")
+    start(convert(DATA / "tiny-llama", models / "converted")).result()
     with serve_in_thread(own_site) as server:
         page.goto(f"{server.url}/?model=")
-        for quant in (None, "q4"):
-            assert page.evaluate(LOAD_AND_GENERATE, [IDS, quant]) == native(quant)
+        for name, quant in (("tiny-llama", None), ("tiny-llama", "q4"), ("converted", None)):
+            got = page.evaluate(LOAD_AND_GENERATE, [f"models/{name}/", IDS, quant])
+            assert got == native(models / name, quant)
