@@ -9,6 +9,7 @@
  * @property {(offset: number, size: number) => Promise<Uint8Array>} read  exactly these bytes
  * @property {(target: Uint8Array, offset: number) => Promise<void>} readInto  fills `target`
  * @property {(offset: number) => void} forget  bytes before `offset` are not wanted again
+ * @property {() => void} pause  lets go of the connection; the next read opens another
  * @property {() => void} close
  */
 
@@ -21,14 +22,15 @@ const SKIP = 1 << 20; // a gap up to this many bytes is read over rather than as
 const early = new Map();
 
 /**
- * Start fetching a file now; the next `openSource(url)` takes over what has come by then.
+ * Start fetching a file now; the next `openSource(url)` takes over what has come by then. Nothing of a folder: its files
+ * are asked for by name.
  * @param {Partial<import("./stored_source.js").Entry>} entry  without a url, one that is stored under its name
  * @param {(progress: object) => void} [onProgress]  see openStored
  * @param {boolean} [keep]  false: nothing of it is stored
  */
 export function prefetch(entry, onProgress, keep = true) {
   const location = entry.url ?? entry.name;
-  if (early.has(location)) return;
+  if (early.has(location) || location.endsWith("/")) return;
   const source = openEntry(entry, onProgress, keep);
   source.catch(() => {}); // told to whoever opens it
   early.set(location, source);
@@ -101,6 +103,8 @@ class FileSource {
 
   forget() {}
 
+  pause() {}
+
   close() {}
 }
 
@@ -143,6 +147,10 @@ class HttpSource {
     while (this.#chunks.length && this.#start + this.#chunks[0].length <= offset) {
       this.#start += this.#chunks.shift().length;
     }
+  }
+
+  pause() {
+    this.close();
   }
 
   close() {

@@ -110,6 +110,9 @@ class StoredSource {
     for (const index of this.#held.keys()) if (index < first) this.#held.delete(index);
   }
 
+  /** The download goes on: what it brings stays. */
+  pause() {}
+
   /** A download that is under way ends; what has come stays in the store. */
   close() {
     this.#shared.close();

@@ -18,10 +18,11 @@ from webllm import errors
 if TYPE_CHECKING:
     from webllm import cache, sync
     from webllm.api import LLM, load
+    from webllm.catalog import list_models
     from webllm.sampling import Sampling
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "Sampling", "__version__", "cache", "errors", "load", "sync"]
+__all__ = ["LLM", "Sampling", "__version__", "cache", "errors", "list_models", "load", "sync"]
 
 
 def __dir__() -> list[str]:
@@ -31,7 +32,7 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     """Import the engine when it is first asked for: `import webllm` alone is quick."""
-    homes = {"LLM": "webllm.api", "load": "webllm.api", "Sampling": "webllm.sampling"}
+    homes = {"LLM": "webllm.api", "load": "webllm.api", "Sampling": "webllm.sampling", "list_models": "webllm.catalog"}
     if name in homes:
         return getattr(import_module(homes[name]), name)
     if name in {"cache", "sync"}:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from webllm import host
@@ -17,7 +18,7 @@ from webllm.limits import Limits
 from webllm.ops import Builder, Cache, Heads, Matrix, Recorder, Tensor, Vector
 from webllm.plan import PIECE_BYTES, Program
 from webllm.program import page_bytes, rope_table, step_bytes
-from webllm.weights import Weights
+from webllm.weights import IMPORTS, Weights
 
 Record = tuple[int, int]  # token, position
 
@@ -52,11 +53,30 @@ class Lab:
             self.constants[name] = data
         return Tensor(self.rec, buffer, shape)
 
-    def add(self, name: str, data: bytes, dtype: str, *shape: int, pair_rows: bool = False) -> None:
-        """Put a tensor into the checkpoint that `weights` reads. data: as a GGUF file has it."""
+    def add(
+        self,
+        name: str,
+        data: bytes,
+        dtype: str,
+        *shape: int,
+        pair_rows: bool = False,
+        store_as: str | None = None,
+        scales: tuple[bytes, str] | None = None,
+    ) -> None:
+        """Put a tensor into the checkpoint that `weights` reads. data: as a file has it. scales: bytes and type of
+        those that lie apart. The rest: see `TensorInfo`."""
+        apart = scales and self._placed(f"{name}.scales", scales[0], scales[1], (shape[0], -1))
+        tensor = self._placed(name, data, dtype, shape)
+        self._tensors[name] = replace(tensor, pair_rows=pair_rows, store_as=store_as, scales=apart)
+
+    def _placed(self, name: str, data: bytes, dtype: str, shape: tuple[int, ...]) -> TensorInfo:
+        """A tensor at the end of the data. The last size may be -1."""
         self._data += bytes(-len(self._data) % 32)
-        self._tensors[name] = TensorInfo(name, shape, dtype, len(self._data), len(data), 0, pair_rows)
+        offset = len(self._data)
         self._data += data
+        if shape[-1] < 0:
+            shape = (*shape[:-1], len(data) // IMPORTS[dtype].block_bytes // math.prod(shape[:-1]))
+        return TensorInfo(name, shape, dtype, offset, len(data))
 
     def matrix(self, name: str, data: bytes, dtype: str, *shape: int) -> Matrix:
         """A linear layer's weight [rows, cols]."""

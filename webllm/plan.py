@@ -138,8 +138,22 @@ class Upload:
 
     @property
     def rows_per_piece(self) -> int:
-        """At most PIECE_BYTES and 65535 rows (the largest grid); even, so that pieces start on whole words."""
-        return max(2, min(PIECE_BYTES // self.row_bytes, 65535) & ~1)
+        """See the function `rows_per_piece`."""
+        return rows_per_piece(self.row_bytes)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Where a tensor's errors lie in their buffer, in pairs of f32 (squares of what was lost and of what was there);
+    those of all its slots add up."""
+
+    first: int
+    count: int
+
+
+def rows_per_piece(row_bytes: int) -> int:
+    """At most PIECE_BYTES and 65535 rows (the largest grid); even, so that pieces start on whole words."""
+    return max(2, min(PIECE_BYTES // row_bytes, MAX_GRID) & ~1)
 
 
 @dataclass(frozen=True)
@@ -147,7 +161,8 @@ class Program:
     """Buffers, the plans over them, and how they are filled at load.
 
     context: positions for which the buffers that grow have room once they have grown to their most. edits: WGSL to take
-    in place of files of kernels_wgsl, by name; see `kernels.module`.
+    in place of files of kernels_wgsl, by name; see `kernels.module`. errors: of each matrix that is quantised while it is
+    loaded, by name, where they lie in their buffer (`webllm.weights.ERRORS`).
     """
 
     buffers: tuple[Buffer, ...]
@@ -156,6 +171,7 @@ class Program:
     constants: Mapping[str, bytes] = field(default_factory=dict)  # buffer name -> contents at load
     context: int = 0
     edits: tuple[tuple[str, str], ...] = ()
+    errors: Mapping[str, Slots] = field(default_factory=dict)
 
     def index(self, name: str) -> int:
         """Number of the buffer called `name`."""

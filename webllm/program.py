@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import struct
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from webllm import models, ops
 from webllm.checkpoint import Checkpoint
-from webllm.errors import BadModel, RequestError, Unsupported
+from webllm.errors import BadModel, RequestError, Unsupported, WebLLMError
 from webllm.limits import Limits
 from webllm.memory import share_scratch
 from webllm.ops import PAGE, RING, TILE, Builder, Cache, Heads, Recorder, Tensor
@@ -25,6 +26,7 @@ ROOM = 512  # positions that the KV cache has room for at first; it grows with t
 KV_BYTES = {"f16": (2, 0), "f32": (4, 0), "int8": (1, 8)}  # of a number; of a position's scales, for each head
 ROW_BYTES = 16  # token, position, sequence, emitted
 STEP_HEADER = 16
+_NOT_WEIGHTS = ("rope_freqs.weight", "rotary_emb.inv_freq")  # of tensors that are read elsewhere, or follow from others
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,22 @@ def context_size(checkpoint: Checkpoint, wanted: int | None) -> int:
     return wanted
 
 
+def read_config(
+    model: ModuleType, config: Mapping[str, Any], rope_factors: Sequence[float] = ()
+) -> tuple[Any, list[float]]:
+    """The model's own configuration, and its rotary frequencies, out of whatever a config.json may hold by mistake.
+
+    Raises `BadModel` or `Unsupported`.
+    """
+    try:
+        made = model.config_of(config)
+        return made, model.inverse_frequencies(made, rope_factors)
+    except WebLLMError:
+        raise
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        raise BadModel(f"the configuration makes no sense: {type(error).__name__}: {error}") from error
+
+
 async def read_rope_factors(checkpoint: Checkpoint) -> tuple[float, ...]:
     """The frequency divisors that a GGUF carries as a tensor, if it does. Raises `Unsupported` unless it is F32."""
     name = (checkpoint.config.get("rope_scaling") or {}).get("factors")
@@ -92,7 +110,7 @@ def build(
     `ModelError` where tensors are missing or contradict the configuration; no GPU is touched.
     """
     model = architecture(checkpoint)
-    config = model.config_of(checkpoint.config)
+    config, frequencies = read_config(model, checkpoint.config, rope_factors)
     builder = Builder(limits)
     # The widest activation is gate and up, side by side.
     fitting = limits.storage_binding // (8 * config.intermediate_size) // TILE * TILE
@@ -101,7 +119,6 @@ def build(
     params = builder.buffer("params", 32, "staging")
     weights = Weights(builder, checkpoint, raw, params)
     caches, constants = _caches(builder, config.heads, config.num_hidden_layers, settings, chunk)
-    frequencies = model.inverse_frequencies(config, rope_factors)
     constants["rope"] = rope_table(frequencies, settings.context)
     result = builder.buffer("result", 4 * RING, "state")
 
@@ -129,8 +146,10 @@ def build(
     plans["sample"] = tail(ops.sample)
     if settings.context > ops.SHORT:
         plans["decode_long"] = decode(short=False)
+    _check_all_used(checkpoint, weights.unused())
     uploads = random_uploads(builder, params) if random else weights.uploads
-    program = Program(tuple(builder.buffers), plans, _in_file_order(uploads), constants, settings.context)
+    buffers, errors = tuple(builder.buffers), {} if random else weights.errors
+    program = Program(buffers, plans, _in_file_order(uploads), constants, settings.context, errors=errors)
     return share_scratch(program) if settings.share else program
 
 
@@ -221,6 +240,16 @@ def _caches(
         for i in range(layers)
     ]
     return caches, {"pages": array("I", range(page_count)).tobytes()}
+
+
+def _check_all_used(checkpoint: Checkpoint, unused: Sequence[str]) -> None:
+    """A tensor that the model has no place for would be left out in silence, and the answers would be wrong."""
+    for name in unused:
+        if not name.endswith(_NOT_WEIGHTS) and not (
+            name == "lm_head.weight" and checkpoint.config.get("tie_word_embeddings")
+        ):
+            kind = checkpoint.config.get("model_type")
+            raise Unsupported(f"{checkpoint.name}: webllm's {kind} has no place for the tensor {name[:200]!r}")
 
 
 def _in_file_order(uploads: Sequence[Upload]) -> tuple[Upload, ...]:

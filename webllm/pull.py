@@ -34,6 +34,8 @@ from webllm.cache_folder import (
 )
 from webllm.catalog import CATALOG, Entry
 from webllm.errors import ChecksumMismatch, FetchError, ModelNotFound, StorageFull
+from webllm.hub import fetch
+from webllm.hub_place import HubPlace, hub_place
 
 T = TypeVar("T")
 
@@ -51,9 +53,10 @@ def cached(name: str) -> Path | None:
 
 
 def pull(name_or_path: str | Path, on_progress: OnProgress | None = None) -> Path:
-    """The model's file on this machine, fetched first if need be.
+    """The model's file or folder on this machine, fetched first if need be.
 
-    name_or_path: a short name, a .gguf file, or a folder that holds exactly one.
+    name_or_path: a short name, a .gguf file, a folder that holds exactly one, a folder in Hugging Face's or MLC's
+    layout, or a place on the Hub (see `webllm.hub_place`), which goes into the Hub's own cache.
     on_progress: gets {"phase": "download" or "verify", "loaded", "total" (bytes), "tensors", "seconds"}.
     Raises `ModelNotFound`, `FetchError`, or `ChecksumMismatch` (the file is then removed). A download that was
     interrupted goes on where it stopped.
@@ -64,6 +67,8 @@ def pull(name_or_path: str | Path, on_progress: OnProgress | None = None) -> Pat
     if str(name_or_path) not in CATALOG and path.exists():
         return _only_model(path)
     model = kept_model(str(name_or_path))
+    if model is None and (there := hub_place(str(name_or_path))):
+        return _from_hub_s_cache(there, on_progress)
     if model is None:
         raise _unknown(str(name_or_path))
     with locked(model.path.parent):
@@ -73,6 +78,13 @@ def pull(name_or_path: str | Path, on_progress: OnProgress | None = None) -> Pat
     return model.path
 
 
+def _from_hub_s_cache(there: HubPlace, on_progress: OnProgress | None) -> Path:
+    try:
+        return fetch(there, on_progress)
+    except FetchError as error:
+        raise type(error)(f"{error}; nor is there a file or folder in {Path.cwd()}") from error
+
+
 def _unknown(name: str) -> ModelNotFound:
     """The way out, by what `name` was meant to be."""
     if name.startswith(("http://", "https://")):
@@ -80,8 +92,10 @@ def _unknown(name: str) -> ModelNotFound:
     path = Path(name)
     if "/" in name or os.sep in name or path.suffix[1:].isalpha():
         folder = path.absolute().parent
-        return ModelNotFound(f"no model {name!r}: no such file or folder in {folder}; give the path of a .gguf file")
-    ways = "a .gguf file, a folder that holds one, a config.json (plan), or a URL"
+        return ModelNotFound(
+            f"no model {name!r}: no such file or folder in {folder}; give the path of a .gguf file or of a folder"
+        )
+    ways = "a .gguf file, a folder that holds one, org/name on the Hub, a config.json (plan), or a URL"
     return ModelNotFound(f"no model {name!r}: give one of the short names ({', '.join(CATALOG)}), {ways}")
 
 
@@ -89,8 +103,11 @@ def _only_model(path: Path) -> Path:
     if path.is_file():
         return path
     models = sorted(path.glob("*.gguf"))
+    if not models and any((path / name).is_file() for name in ("config.json", "mlc-chat-config.json")):
+        return path
     if len(models) != 1:
-        raise ModelNotFound(f"{path}: wanted a folder with one .gguf file, found {len(models)}; give the file's path")
+        ways = "give the file's path, or a folder with config.json and safetensors"
+        raise ModelNotFound(f"{path}: wanted a folder with one .gguf file, found {len(models)}; {ways}")
     return models[0]
 
 

@@ -28,9 +28,10 @@ Array = NDArray[Any]
 
 # Types that the `gguf` package reads and cannot make -> where their blocks have numbers in f16
 K_TYPES = {"Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
+K_TYPES |= {"IQ4_NL": (0,), "IQ4_XS": (0,), "MXFP4": ()}
 # Types whose scales become products rounded to f16, and what that may cost: the square of a relative error of 1e-3.
 # Everything else is kept as it is.
-ROUNDED, ROUNDING = ("Q4_K", "Q5_K"), 1e-6
+ROUNDED, ROUNDING = ("Q4_K", "Q5_K", "IQ4_XS"), 1e-6
 
 
 def encode(values: Array, dtype: str) -> bytes:
@@ -49,6 +50,10 @@ def random_blocks(count: int, dtype: str) -> bytes:
     for at in K_TYPES[dtype]:
         scales = rng.uniform(2e-6, 2e-4, len(blocks)) * rng.choice([-1, 1], len(blocks))
         blocks[:, at : at + 2] = scales.astype(np.float16)[:, None].view(np.uint8)
+    if dtype == "MXFP4":
+        blocks[:, 0] = rng.integers(115, 128, len(blocks))  # exponents that f16 has
+    if dtype == "IQ4_NL":
+        blocks[:, :2] = rng.uniform(1e-4, 1e-2, len(blocks)).astype(np.float16)[:, None].view(np.uint8)
     return blocks.tobytes()
 
 
@@ -80,10 +85,10 @@ class Lab(webllm.lab.Lab):
         self.constants[name] = values.tobytes()
         return tensor
 
-    def add(self, name: str, values: Array, dtype: str = "F32", *, pair_rows: bool = False) -> Array:
+    def add(self, name: str, values: Array, dtype: str = "F32", **options: Any) -> Array:
         """Put a tensor into the checkpoint; returns the values that it has there, in float64."""
         data = encode(values, dtype)
-        super().add(name, data, dtype, *values.shape, pair_rows=pair_rows)
+        super().add(name, data, dtype, *values.shape, **options)
         return decode(data, dtype, values.shape)
 
     def matrix(self, name: str, values: Array, dtype: str = "F32") -> tuple[Matrix, Array]:

@@ -78,7 +78,8 @@ def llama3_factors(half: int, theta: float = 10000.0) -> tuple[float, ...]:
 
 
 def write_gguf(model: Model, path: Path, **changes: Any) -> Path:
-    """The model as a file. changes: `without` leaves tensors out, `tensors` puts others in their place."""
+    """The model as a file. changes: `without` leaves tensors out, `tensors` puts others in their place, `numbers` adds
+    to the metadata."""
     s, writer = model.shape, GGUFWriter(path, model.shape.arch)
     writer.add_block_count(s.layers)
     writer.add_context_length(s.context)
@@ -92,6 +93,8 @@ def write_gguf(model: Model, path: Path, **changes: Any) -> Path:
     writer.add_layer_norm_rms_eps(s.eps)
     writer.add_rope_freq_base(s.theta)
     writer.add_vocab_size(s.vocab)
+    for key, value in changes.get("numbers", {}).items():
+        writer.add_uint16(key, value)
     tensors = {**model.data, **changes.get("tensors", {})}
     for name, data in tensors.items():
         if name not in changes.get("without", ()):

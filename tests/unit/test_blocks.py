@@ -19,6 +19,8 @@ HALVES = {
     "Q4_K": [0, 2],
     "Q5_K": [0, 2],
     "Q6_K": [208],
+    "IQ4_NL": [0],
+    "IQ4_XS": [0],
 }
 
 
@@ -31,5 +33,7 @@ def test_values_are_those_of_the_gguf_package(dtype):
         blocks[:, -1] = 0x3F  # neither infinite nor NaN
     for at in HALVES.get(dtype, []):
         blocks[:, at : at + 2] = rng.standard_normal((5, 1)).astype(np.float16).view(np.uint8)
+    if dtype == "MXFP4":
+        blocks[:, 0] = [2, 100, 127, 130, 200]  # exponents; 0 and 1 are subnormal in f32
     wanted = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType[dtype]).ravel()
     assert np.allclose(values(blocks.tobytes(), dtype), wanted, rtol=1e-6, atol=0 if dtype in ("F32", "F16") else 1e-5)

@@ -192,7 +192,7 @@ HOSTILE = {
     "an odd offset": (file(rows=[row("w", [8], 0, 4)], data=64), BadModel, "multiple of 32"),
     "an offset outside": (file(rows=[row("w", [8], 0, 1 << 40)], data=64), BadModel, "outside the file"),
     "overlapping tensors": (file(rows=[row("v", [16]), row("w", [8], 0, 32)], data=64), BadModel, "overlaps 'v'"),
-    "a type that is not supported": (file(rows=[row("w", [256], 23)], data=136), Unsupported, "IQ4_XS.*F32.*Q8_0"),
+    "a type that is not supported": (file(rows=[row("w", [256], 17)], data=136), Unsupported, "IQ2_XS.*F32.*Q8_0"),
     "a type that nobody knows": (file(rows=[row("w", [256], 99)], data=144), Unsupported, "99.*Q4_1"),
 }
 

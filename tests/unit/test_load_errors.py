@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -328,6 +329,10 @@ async def test_a_context_that_is_too_large_for_the_gpu_is_refused_before_anythin
     ) as caught:
         await webllm.load(path, context=60_000)
     assert caught.value.sizes == {"k.0": 5_760_000, "limit": 5_000_000}
+    wanted = (
+        r"needs \S+ MB of files; \S+ MB on the GPU: \S+ MB of weights, 11\.5 MB of KV cache at a context of 60000; "
+    )
+    assert re.search(wanted + r"smaller would be context=30000 \(5\.8 MB less\) or quant='q4' \(", str(caught.value))
     assert "k.0" not in {buffer.label for buffer in watched.made} and watched.nothing_is_left()
     await (await webllm.load(path, context=52_064)).close()
 
@@ -477,6 +482,8 @@ async def test_the_memory_that_loading_takes_is_told_first(good: Path) -> None:
     assert [event["phase"] for event in told[:2]] == ["memory", "weights"]
     assert {"phase", "loaded", "total", "tensors", "seconds"} <= told[0].keys()
     assert (told[0]["loaded"], told[0]["total"], told[0]["at_full_context"]) == (0, held, held)
+    assert told[0]["download"] == good.stat().st_size and told[0]["context"] == 128
+    assert held > told[0]["weights"] + told[0]["kv"] > told[0]["kv"] > 0
 
 
 async def test_an_unknown_power_preference_is_refused(watched: Watched, good: Path) -> None:

@@ -284,8 +284,8 @@ def test_a_tensor_of_another_shape_is_refused_with_both_shapes(name: str, shape:
 
 
 def test_a_tensor_of_an_unknown_type_is_refused_with_those_there_are() -> None:
-    with pytest.raises(Unsupported, match=r"type IQ4_XS; supported are F32.*Q4_1"):
-        built(changed(tiny(), "model.layers.0.mlp.down_proj.weight", dtype="IQ4_XS"))
+    with pytest.raises(Unsupported, match=r"type IQ2_XS; supported are F32.*Q4_1"):
+        built(changed(tiny(), "model.layers.0.mlp.down_proj.weight", dtype="IQ2_XS"))
 
 
 def test_a_quantised_norm_is_refused() -> None:

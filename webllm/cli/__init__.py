@@ -38,6 +38,7 @@ for name, command, panel in (
     ("pull", files.pull, "Models on this machine"),
     ("list", files.list_models, "Models on this machine"),
     ("rm", files.rm, "Models on this machine"),
+    ("convert", files.convert, "Models on this machine"),
     ("tokenize", text.tokenize, "Look inside"),
     ("detokenize", text.detokenize, "Look inside"),
     ("plan", plan.plan, "Look inside"),

@@ -1,14 +1,17 @@
-"""`webllm pull`, `list` and `rm`: models in the cache folder."""
+"""`webllm pull`, `list`, `rm` and `convert`: models on this machine."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from webllm.catalog import CATALOG
+from webllm import catalog
 from webllm.cli.options import Json, Model
 from webllm.cli.output import emit, megabytes, progress
+from webllm.cli.running import run
 
 if TYPE_CHECKING:
     from webllm.cache_folder import KeptModel
@@ -27,26 +30,32 @@ def pull(model: Model, as_json: Json = False) -> None:
 
 
 def list_models(as_json: Json = False) -> None:
-    """List the short names, and which of them are on this machine; and the models that were imported."""
+    """List the short names: what they take, where they come from, which are on this machine. Imported models too."""
     from webllm.cache_folder import kept_model, kept_models
 
-    names = dict.fromkeys([*CATALOG, *(model.name for model in kept_models())])
-    models = [_described(model) for name in names if (model := kept_model(name))]
-    lines = (
-        f"{m['name']}  {megabytes(m['bytes'])}  {m['description']}\n  {m['path'] or 'not here yet'}" for m in models
-    )
-    emit({"models": models}, as_json, "\n".join(lines))
+    known = catalog.list_models()
+    models = [{**one, "path": _path(kept_model(one["name"]))} for one in known]
+    names = [one["name"] for one in known]
+    models += [_imported(model) for model in kept_models() if model.name not in names]
+    emit({"models": models}, as_json, "\n".join(map(_described, models)))
 
 
-def _described(model: KeptModel) -> dict[str, Any]:
-    entry = CATALOG.get(model.name)
-    return {
-        "name": model.name,
-        "description": entry.description if entry else "imported",
-        "bytes": model.size,
-        "licence": entry.licence if entry else None,
-        "path": str(model.path) if model.complete else None,
-    }
+def _path(model: KeptModel | None) -> str | None:
+    return str(model.path) if model and model.complete else None
+
+
+def _imported(model: KeptModel) -> dict[str, Any]:
+    nothing = dict.fromkeys(("source", "revision", "memory", "context", "licence"))
+    known = {"name": model.name, "description": "imported", "sha256": model.sha256, "bytes": model.size}
+    return {**nothing, **known, "tested": True, "path": _path(model)}
+
+
+def _described(model: Mapping[str, Any]) -> str:
+    size = megabytes(model["bytes"]) if model["tested"] else "untested"
+    needs = f"{megabytes(model['memory'])} on the GPU at a context of 4096, {model['licence']}"
+    where = model["path"] or model["source"] or "not all of it is here"
+    lines = [f"{model['name']}  {size}  {model['description']}", needs if model["memory"] else "", where]
+    return "\n  ".join(filter(None, lines))
 
 
 def rm(
@@ -58,3 +67,21 @@ def rm(
 
     removed = remove(model)
     emit({"removed": removed}, as_json, f"{model} was removed" if removed else f"{model} was not there")
+
+
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A folder in Hugging Face's layout.", exists=True, file_okay=False)
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write.", file_okay=False)],
+    quant: Annotated[
+        Literal["q4", "f16"], typer.Option(help="4 bits and a scale for each 32 weights, or halves.")
+    ] = "q4",
+    as_json: Json = False,
+) -> None:
+    """Write a model anew, quantised, as a folder of hashed shards for a static server (in MLC's layout)."""
+    from webllm.convert import convert
+
+    with progress() as on_progress:
+        path = run(convert(source, out, quant, on_progress))
+    emit({"path": str(path)}, as_json, str(path))

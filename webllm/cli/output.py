@@ -67,6 +67,8 @@ def progress() -> Iterator[Progress | None]:
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
+    from webllm.needs import needs_text
+
     columns = (TextColumn("{task.description:>8}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, Any] = {}
@@ -74,6 +76,7 @@ def progress() -> Iterator[Progress | None]:
         def show(event: dict[str, Any]) -> None:
             phase = event["phase"]
             if phase == "memory":  # told before there is anything to draw
+                bars.console.print(needs_text(event, event["context"]), style="dim", highlight=False)
                 return
             if phase not in tasks:
                 tasks[phase] = bars.add_task(phase, total=event["total"])

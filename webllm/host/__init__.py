@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from importlib import import_module
 from typing import Any, Protocol, TypeVar, cast
 
-from webllm.checkpoint import Source, StoredModel
+from webllm.checkpoint import Folder, Source, StoredModel
 from webllm.device import Device, Progress
 
 T = TypeVar("T")
@@ -46,8 +46,18 @@ class Host(Protocol):
         "low-power". Raises `NoAdapter`, or `RequestError` for another preference."""
         ...
 
+    async def locate(self, location: Any, on_progress: Progress | None = None) -> Any:
+        """A location that the two below take: what names a place on the Hub (`webllm.hub_place`) is natively fetched to
+        this machine, in the browser an address. Raises a `FetchError`."""
+        ...
+
     async def open_source(self, location: Any, on_progress: Progress | None = None) -> Source:
         """A model file by short name, path, URL or browser `File`. Raises a `FetchError`."""
+        ...
+
+    async def open_folder(self, location: Any) -> Folder | None:
+        """The folder in Hugging Face's layout at a path, or at an address that ends with a slash; one of its files will
+        do. None where `location` is anything else."""
         ...
 
     async def open_bytes(self, data: bytes) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import mmap
 import re
 from collections.abc import AsyncGenerator
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import httpx2 as httpx
 
-from webllm.errors import FetchError, ModelNotFound, Truncated
+from webllm.checkpoint import Source
+from webllm.errors import ChecksumMismatch, FetchError, ModelNotFound, Truncated
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)  # seconds; the first is for a silent server, not for the whole file
 _SKIP = 1 << 20  # a gap up to this many bytes is read over rather than asked around
 _PIECE = 256 << 10
+_KEEP = 32 << 20  # bytes of a file on disk that stay in memory behind the last read
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
@@ -36,7 +39,13 @@ class BytesSource:
         check_range(self.name, self.size, offset, size)
         return self._data[offset : offset + size]
 
+    async def pause(self) -> None:
+        """Nothing to let go of."""
+
     def close(self) -> None:
+        """Nothing to let go of."""
+
+    async def aclose(self) -> None:
         """Nothing to let go of."""
 
 
@@ -61,16 +70,33 @@ class FileSource:
         except OSError as error:
             raise FetchError(f"{self.name}: cannot be read: {error.strerror}") from error
         self._view = memoryview(mapped)
+        self._kept = 0  # pages from here on may be in memory
 
     async def read(self, offset: int, size: int) -> memoryview:
         """Exactly `size` bytes from `offset`; `Truncated` if the file ends before."""
         check_range(self.name, self.size, offset, size)
+        if not self._kept <= offset <= self._kept + _KEEP:
+            self._let_go(offset - offset % mmap.ALLOCATIONGRANULARITY)
         return self._view[offset : offset + size]
+
+    def _let_go(self, offset: int) -> None:
+        """Tell the system that pages before `offset` are not wanted, where it listens: read once, a file of gigabytes
+        would count as memory of this process. Slices that were handed out stay right; their pages come back."""
+        if offset > self._kept and hasattr(mmap, "MADV_DONTNEED") and isinstance(self._view.obj, mmap.mmap):
+            self._view.obj.madvise(mmap.MADV_DONTNEED, self._kept, offset - self._kept)
+        self._kept = offset
+
+    async def pause(self) -> None:
+        """Nothing to let go of."""
 
     def close(self) -> None:
         """Let go of the file; its memory is unmapped when the last slice is gone."""
         self._view = memoryview(b"")
         self.size = 0
+
+    async def aclose(self) -> None:
+        """See `close`."""
+        self.close()
 
 
 class HttpSource:
@@ -125,6 +151,10 @@ class HttpSource:
         while (have := sum(map(len, parts))) < size:
             parts.append(await self._take(size - have))
         return b"".join(parts)
+
+    async def pause(self) -> None:
+        """Let the response go; the next read opens another."""
+        await self._drop()
 
     def close(self) -> None:
         """Stop reading. The connection goes with the object; `aclose` ends it at once."""
@@ -198,6 +228,56 @@ class HttpSource:
         position = self._position
         await self._drop()
         raise FetchError(f"{self.name}: {problem} at byte {position} of {self.size}; try again")
+
+
+class CheckedSource:
+    """A source whose bytes are compared with an MD5 once they have all been read; what readers skip is read for it.
+
+    source = CheckedSource(FileSource("params_shard_0.bin"), "9e107d9d372bb6826bd81d3542a419d6")
+    """
+
+    def __init__(self, source: Source, md5: str) -> None:
+        self.name, self.size = source.name, source.size
+        self._source, self._wanted = source, md5.lower()
+        self._hash = hashlib.md5(
+            usedforsecurity=False
+        )  # against accidents: the list of sums may be as false as the file
+        self._hashed = 0  # bytes
+
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        """See `Source.read`. Raises `ChecksumMismatch` with the last byte of a file that is another."""
+        while self._hashed < offset <= self.size:
+            gap = min(offset - self._hashed, _SKIP)
+            self._add(await self._source.read(self._hashed, gap))
+        data = await self._source.read(offset, size)
+        if offset + size > self._hashed:
+            self._add(data[self._hashed - offset :])
+        return data
+
+    def _add(self, data: bytes | memoryview) -> None:
+        self._hash.update(data)
+        self._hashed += len(data)
+        if self._hashed == self.size and (got := self._hash.hexdigest()) != self._wanted:
+            raise ChecksumMismatch(
+                f"{self.name}: its MD5 is {got}, wanted {self._wanted}: it is damaged, fetch it anew"
+            )
+
+    async def pause(self) -> None:
+        """See `Source.pause`."""
+        await self._source.pause()
+
+    def close(self) -> None:
+        """See `Source.close`."""
+        self._source.close()
+
+    async def aclose(self) -> None:
+        """See `Source.aclose`."""
+        await self._source.aclose()
+
+
+def checked(source: Source, md5: str | None) -> Source:
+    """The source, compared with its MD5 where that is known."""
+    return source if md5 is None else CheckedSource(source, md5)
 
 
 def check_range(name: str, have: int, offset: int, size: int) -> None:

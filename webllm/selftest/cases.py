@@ -22,7 +22,7 @@ from webllm.lab import Lab, Record
 from webllm.ops import PAGE, RING, TILE, Heads, Matrix, Norm
 from webllm.sampling import Sampling
 from webllm.selftest import cache
-from webllm.weights import IMPORTS
+from webllm.weights import DENSE, ERRORS, IMPORTS, MADE, SCALED
 
 Rows = list[list[float]]
 # Buffer, array's letter for its numbers, and what they should be, which is slow to find.
@@ -52,8 +52,12 @@ def all_cases() -> Iterator[Case]:
     """Together they dispatch every kernel with every choice of every slot."""
     yield from (Case(f"embed {dtype}", _embed(dtype), rows=4) for dtype in IMPORTS)
     yield from (Case(f"vector {dtype}", _vector(dtype)) for dtype in ("F32", "F16", "BF16"))
+    for to in MADE:
+        yield from (Case(f"quantise {dtype} to {to}", _quantise(dtype, to), rows=4) for dtype in DENSE)
+    for to in DENSE:
+        yield from (Case(f"embed {dtype} with scales in {to}", _embed(dtype, to), rows=4) for dtype in SCALED)
     yield RMS_NORM
-    for dtype in IMPORTS:
+    for dtype in (*IMPORTS, "MLC_Q3"):
         yield Case(f"matvec {dtype}", _linear(dtype))
         yield Case(f"gate and up {dtype}", _glu(dtype))
         yield Case(f"matmul {dtype}", _linear(dtype), rows=70)
@@ -89,6 +93,7 @@ def all_cases() -> Iterator[Case]:
 _HALVES = {
     **{"Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,)},
     **{"Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)},
+    **{"IQ4_NL": (0,), "IQ4_XS": (0,), "MXFP4": ()},
 }
 
 
@@ -110,6 +115,13 @@ def _bytes(numbers: Iterable[float], kind: str = "f32") -> bytes:
     return array("f", numbers).tobytes() if kind == "f32" else struct.pack(f"<{len(numbers)}e", *numbers)
 
 
+def _dense(numbers: Sequence[float], dtype: str) -> bytes:
+    """As a file of F32, F16 or BF16 has them; the last cut off what it has no bits for."""
+    if dtype == "BF16":
+        return b"".join(_bytes([number])[2:] for number in numbers)
+    return _bytes(numbers, dtype.lower())
+
+
 def _stored(rng: random.Random, dtype: str, rows: int, cols: int) -> tuple[bytes, Rows]:
     """Random values as a file of this type has them, and what they are."""
     if dtype in _HALVES:
@@ -117,11 +129,11 @@ def _stored(rng: random.Random, dtype: str, rows: int, cols: int) -> tuple[bytes
         blocks = bytearray(rng.randbytes(rows * cols // IMPORTS[dtype].block * size))
         for half in (block + at for block in range(0, len(blocks), size) for at in _HALVES[dtype]):
             struct.pack_into("<e", blocks, half, _scale(rng, dtype))
+        if dtype == "MXFP4":
+            blocks[::size] = bytes(rng.randrange(118, 124) for _ in blocks[::size])  # exponents
         data = bytes(blocks)
-    elif dtype == "BF16":
-        data = b"".join(_bytes([number])[2:] for number in _numbers(rng, rows * cols))
     else:
-        data = _bytes(_numbers(rng, rows * cols), dtype.lower())
+        data = _dense(_numbers(rng, rows * cols), dtype)
     numbers = values(data, dtype)
     return data, [numbers[at : at + cols] for at in range(0, len(numbers), cols)]
 
@@ -131,14 +143,44 @@ def _scale(rng: random.Random, dtype: str) -> float:
     return rng.choice((2**-13, 2**-12)) if IMPORTS[dtype].block == 256 else rng.uniform(0.01, 0.02)
 
 
-def _weight(lab: Lab, rng: random.Random, dtype: str, rows: int) -> tuple[Matrix, Rows]:
-    data, exact = _stored(rng, dtype, rows, _cols(dtype))
-    return lab.matrix("w", data, dtype, rows, _cols(dtype)), exact
+# MLC's types: bits of an integer, and columns that share a scale.
+_PACKED = {"MLC_Q4": (4, 32), "MLC_Q3": (3, 40)}
+
+
+def _packed(rng: random.Random, dtype: str, rows: int, cols: int, to: str) -> tuple[bytes, bytes, Rows]:
+    """Random integers and scales as MLC has them, and what they mean. to: type of the scales."""
+    (bits, group), groups = _PACKED[dtype], -(-cols // _PACKED[dtype][1])
+    zero, words, scales, exact = 2 ** (bits - 1) - 1, [], [], []
+    for _ in range(rows):
+        codes = [rng.randrange(2 * zero + 1) for _ in range(groups * group)]
+        row = [rng.choice((0.25, 0.375, 1.5)) for _ in range(groups)]
+        for at in range(0, len(codes), 32 // bits):
+            words.append(sum(code << bits * i for i, code in enumerate(codes[at : at + 32 // bits])))
+        scales += row
+        exact.append([(codes[i] - zero) * row[i // group] for i in range(cols)])
+    return struct.pack(f"<{len(words)}I", *words), _dense(scales, to), exact
+
+
+def _weight(lab: Lab, rng: random.Random, dtype: str, rows: int, scales: str = "F16") -> tuple[Matrix, Rows]:
+    exact = _put(lab, rng, "w", dtype, rows, scales)
+    return lab.weights.matrix("w", shape=(rows, _cols(dtype))), exact
+
+
+def _put(lab: Lab, rng: random.Random, name: str, dtype: str, rows: int, scales: str = "F16") -> Rows:
+    """A tensor of random values in the lab's checkpoint, and what they are. scales: type of those that lie apart."""
+    cols = _cols(dtype)
+    if dtype in SCALED:
+        data, apart, exact = _packed(rng, dtype, rows, cols, scales)
+        lab.add(name, data, dtype, rows, cols, scales=(apart, scales))
+    else:
+        data, exact = _stored(rng, dtype, rows, cols)
+        lab.add(name, data, dtype, rows, cols)
+    return exact
 
 
 def _cols(dtype: str) -> int:
-    """Two blocks where a block is 256 columns, three units of 32, or no whole number of units."""
-    return {1: 76, 32: 96}.get(IMPORTS[dtype].block, 512)
+    """Two blocks where a block is 256 columns, three units of 32, or no whole number of units or groups."""
+    return 172 if dtype in SCALED else {1: 76, 32: 96}.get(IMPORTS[dtype].block, 512)
 
 
 # References
@@ -186,10 +228,10 @@ def _attended(q: Sequence[float], keys: Rows, vals: Rows) -> list[float]:
 # Cases
 
 
-def _embed(dtype: str) -> Callable[[Lab, random.Random], list[Check]]:
+def _embed(dtype: str, scales: str = "F16") -> Callable[[Lab, random.Random], list[Check]]:
     def record(lab: Lab, rng: random.Random) -> list[Check]:
         tokens = [0, 36, 5, 17]
-        table, exact = _weight(lab, rng, dtype, 37)
+        table, exact = _weight(lab, rng, dtype, 37, scales)
         y = ops.embed(lab.rec, table, lab.step([(token, i) for i, token in enumerate(tokens)]))
         return [(y.buffer, "f", lambda: _flat(exact[token] for token in tokens))]
 
@@ -201,6 +243,25 @@ def _vector(dtype: str) -> Callable[[Lab, random.Random], list[Check]]:
         data, (exact,) = _stored(rng, dtype, 1, 67)
         lab.add("v", data, dtype, 67)
         return [(lab.weights.vector("v", size=67).buffer, "f", lambda: exact)]
+
+    return record
+
+
+def _quantise(dtype: str, to: str) -> Callable[[Lab, random.Random], list[Check]]:
+    """Of numbers that the format has: they come back as they were, and nothing is lost."""
+    steps = {"q4_1": range(-5, 11), "q4_0": range(-8, 8), "q8_0": range(-127, 128)}.get(to, range(-100, 101))
+
+    def record(lab: Lab, rng: random.Random) -> list[Check]:
+        rows, cols = 4, 76
+        exact = [[0.125 * rng.choice(steps) for _ in range(cols)] for _ in range(rows)]
+        for row, unit in ((row, unit) for row in exact for unit in range(0, cols, 32)):
+            row[unit], row[unit + 1] = 0.125 * steps[0], 0.125 * steps[-1]
+        lab.add("w", _dense(_flat(exact), dtype), dtype, rows, cols, store_as=to)
+        table = lab.weights.matrix("w", shape=(rows, cols))
+        y = ops.embed(lab.rec, table, lab.step([(row, 0) for row in range(rows)]))
+        number = next(i for i, buffer in enumerate(lab.builder.buffers) if buffer.name == ERRORS)
+        errors = _flat((0.0, _dot(row, row)) for row in exact)
+        return [(y.buffer, "f", lambda: _flat(exact)), (number, "f", lambda: errors)]
 
     return record
 
@@ -243,10 +304,7 @@ def _glu(dtype: str) -> Callable[[Lab, random.Random], list[Check]]:
     def record(lab: Lab, rng: random.Random) -> list[Check]:
         cols, width = _cols(dtype), 40
         x, weight = _grid(rng, lab.rows, cols), _numbers(rng, cols)
-        exact = {}
-        for name in ("gate", "up"):
-            data, exact[name] = _stored(rng, dtype, width, cols)
-            lab.add(name, data, dtype, width, cols)
+        exact = {name: _put(lab, rng, name, dtype, width) for name in ("gate", "up")}
         w = lab.weights.glu("gate", "up", (width, cols))
         y = ops.glu(_input(lab, "x", x), w, Norm(lab.vector("norm", _bytes(weight)), EPS))
         assert isinstance(y, ops.Tensor)
