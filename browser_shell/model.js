@@ -62,7 +62,8 @@ import * as cache from "./cache.js";
 import { WorkerClient } from "./client.js";
 import { locate } from "./locate.js";
 
-const BASE = globalThis.document?.baseURI ?? self.location.href; // of relative URLs, in a worker too
+/** What relative URLs start from, in a worker too. */
+const base = () => globalThis.document?.baseURI ?? self.location.href;
 
 /**
  * Load a model.
@@ -82,7 +83,7 @@ export async function load(model, { onProgress, signal, powerPreference, shared 
   if (rest.keep !== false) cache.persist();
   const options = powerPreference ? { ...rest, power_preference: powerPreference } : rest;
   if (shared && canShare(model)) {
-    const location = await locate(model, BASE);
+    const location = await locate(model, base());
     signal?.throwIfAborted();
     try {
       return await open(new WorkerClient(sharedName(location, options)), location, options, onProgress, signal);
@@ -91,7 +92,7 @@ export async function load(model, { onProgress, signal, powerPreference, shared 
     }
   }
   const worker = new WorkerClient(); // first, as it starts Python
-  return open(worker, locate(model, BASE), options, onProgress, signal);
+  return open(worker, locate(model, base()), options, onProgress, signal);
 }
 
 function canShare(model) {

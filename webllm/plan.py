@@ -161,8 +161,8 @@ class Program:
     """Buffers, the plans over them, and how they are filled at load.
 
     context: positions for which the buffers that grow have room once they have grown to their most. edits: WGSL to take
-    in place of files of kernels_wgsl, by name; see `kernels.module`. errors: of each matrix that is quantised while it is
-    loaded, by name, where they lie in their buffer (`webllm.weights.ERRORS`).
+    in place of files of kernels_wgsl, by name; see `kernels.module`. errors: of each matrix that is quantised while it
+    is loaded, by name, where they lie in their buffer (`webllm.weights.ERRORS`).
     """
 
     buffers: tuple[Buffer, ...]

@@ -86,9 +86,9 @@ async def open_bytes(data: bytes) -> Source:
 async def locate(location: Any, on_progress: Progress | None = None) -> Any:
     """See `Host.locate`. It is fetched into the Hub's cache."""
     here = isinstance(location, Path) or os.path.exists(str(location))
-    return (
-        location if here or not hub_place(location) else await in_thread(lambda tell: pull(location, tell), on_progress)
-    )
+    if here or not hub_place(location):
+        return location
+    return await in_thread(lambda tell: pull(location, tell), on_progress)
 
 
 async def open_folder(location: str | Path) -> Folder | None:
