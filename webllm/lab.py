@@ -50,10 +50,18 @@ class Lab:
             self.constants[name] = data
         return Tensor(self.rec, buffer, shape)
 
-    def add(self, name: str, data: bytes, dtype: str, *shape: int, pair_rows: bool = False) -> None:
-        """Put a tensor into the checkpoint that `weights` reads. data: as a GGUF file has it."""
+    def add(
+        self,
+        name: str,
+        data: bytes,
+        dtype: str,
+        *shape: int,
+        pair_rows: bool = False,
+        store_as: str | None = None,
+    ) -> None:
+        """Put a tensor into the checkpoint that `weights` reads. data: as a file has it. store_as: as in `TensorInfo`."""
         self._data += bytes(-len(self._data) % 32)
-        self._tensors[name] = TensorInfo(name, shape, dtype, len(self._data), len(data), 0, pair_rows)
+        self._tensors[name] = TensorInfo(name, shape, dtype, len(self._data), len(data), 0, pair_rows, store_as)
         self._data += data
 
     def matrix(self, name: str, data: bytes, dtype: str, *shape: int) -> Matrix:

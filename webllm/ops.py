@@ -38,6 +38,10 @@ class Builder:
         self.buffers.append(Buffer(name, max(4, -(-size // 4) * 4), kind, most))
         return len(self.buffers) - 1
 
+    def enlarge(self, number: int, size: int) -> None:
+        """Give a buffer `size` bytes."""
+        self.buffers[number] = replace(self.buffers[number], size=size)
+
 
 @dataclass
 class Recorder:

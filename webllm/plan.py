@@ -138,8 +138,13 @@ class Upload:
 
     @property
     def rows_per_piece(self) -> int:
-        """At most PIECE_BYTES and 65535 rows (the largest grid); even, so that pieces start on whole words."""
-        return max(2, min(PIECE_BYTES // self.row_bytes, 65535) & ~1)
+        """See `rows_per_piece`."""
+        return rows_per_piece(self.row_bytes)
+
+
+def rows_per_piece(row_bytes: int) -> int:
+    """At most PIECE_BYTES and 65535 rows (the largest grid); even, so that pieces start on whole words."""
+    return max(2, min(PIECE_BYTES // row_bytes, MAX_GRID) & ~1)
 
 
 @dataclass(frozen=True)

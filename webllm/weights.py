@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TypeVar
 
 from webllm.checkpoint import Checkpoint, TensorInfo
 from webllm.errors import BadModel, Unsupported
 from webllm.ops import Builder, Matrix, Part, Vector
-from webllm.plan import Ceil, Dispatch, Upload
+from webllm.plan import Ceil, Dispatch, Upload, rows_per_piece
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,25 @@ class Format:
 
 @dataclass(frozen=True)
 class Import:
-    """The way from a file's tensor type to a format. `block` columns take `block_bytes` in the file."""
+    """The way from a file's tensor type to a format. `block` columns take `block_bytes` in the file.
+
+    element: the numbers of a kernel that takes any floats; it tells what it loses.
+    """
 
     format: str
     kernel: str
     block: int
     block_bytes: int
     constants: tuple[tuple[str, float], ...] = ()
+    element: str | None = None
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Where a tensor's errors lie in the buffer `ERRORS`, in pairs; those of all its slots add up."""
+
+    first: int
+    count: int
 
 
 FORMATS = {
@@ -67,6 +79,33 @@ IMPORTS = {
 }
 
 
+# format -> kernel that makes it of F32, F16 or BF16, and its constants
+MADE: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
+    "q4_1": ("quantize_q4_1", ()),
+    "q4_0": ("quantize_q4_0", ()),
+    "q8_0": ("quantize_q8_0", ()),
+    "f16": ("import_cast", (("QUAD_WORDS", 2),)),
+    "f32": ("import_cast", (("QUAD_WORDS", 4),)),
+}
+DENSE = ("F32", "F16", "BF16")
+ERRORS = "quantisation.errors"  # the buffer: pairs of f32, squares of what was lost and of what was there
+
+
+def import_of(tensor: TensorInfo) -> Import:
+    """The way of a matrix onto the GPU: as the file has it, or in the format that `store_as` names."""
+    own = IMPORTS[tensor.dtype]
+    if tensor.store_as is None:
+        return own
+    kernel, constants = MADE[tensor.store_as]
+    return Import(tensor.store_as, kernel, own.block, own.block_bytes, constants, element=own.format)
+
+
+def matrix_bytes(tensor: TensorInfo) -> int:
+    """What a matrix takes on the GPU, scales included: its rows in whole tiles, its columns in whole units."""
+    form = FORMATS[import_of(tensor).format]
+    return -(-tensor.shape[0] // 16) * 16 * -(-tensor.shape[1] // 32) * (form.unit_bytes + form.scale_bytes)
+
+
 _MAX_PARTS = 1024  # of one matrix; the largest there are need 8 on a device with default limits
 
 T = TypeVar("T", Matrix, Vector)
@@ -81,11 +120,18 @@ class Weights:
         self._raw = raw
         self._params = params
         self._made: dict[tuple[str, ...], Matrix | Vector] = {}
+        self._asked: set[str] = set()
         self.uploads: list[Upload] = []
+        self.errors: dict[str, Slots] = {}  # of the matrices that are made anew, by name
+        self._errors: int | None = None
 
     def has(self, name: str) -> bool:
         """Whether the checkpoint holds a tensor of that name."""
         return name in self._checkpoint.tensors
+
+    def unused(self) -> list[str]:
+        """Tensors of the checkpoint that nobody has asked for."""
+        return [name for name in self._checkpoint.tensors if name not in self._asked]
 
     def matrix(self, *names: str, shape: tuple[int, int], head_dim: int = 0) -> Matrix:
         """Linear layers with the same input, stacked: rows of the first, then of the second, ...
@@ -97,7 +143,7 @@ class Weights:
             tensors = self._tensors(names, shape, 2)
             parts: list[Part] = []
             first = 0
-            for _, run in groupby(tensors, key=lambda t: t.dtype):
+            for _, run in groupby(tensors, key=import_of):
                 for piece in self._fit(list(run), head_dim):
                     parts.append(self._part(piece, first, head_dim))
                     first += parts[-1].rows
@@ -117,14 +163,14 @@ class Weights:
             for start in range(0, shape[0], most):
                 stop = min(start + most, shape[0])
                 rows = -(-(stop - start) // 16) * 16
-                part = self._empty_part(gate, tensors[0].dtype, 2 * start, 2 * rows, shape[1])
+                part = self._empty_part(gate, import_of(tensors[0]).format, 2 * start, 2 * rows, shape[1])
                 for i, tensor in enumerate(tensors):
                     self._upload(_rows(tensor, start, stop), part, 16 * i, 32)
                 parts.append(part)
             return Matrix(2 * shape[0], shape[1], tuple(parts), glu=True)
 
         tensors = [*self._tensors([gate], shape, 2), *self._tensors([up], shape, 2)]
-        if tensors[0].dtype != tensors[1].dtype:
+        if import_of(tensors[0]) != import_of(tensors[1]):
             return self.matrix(gate, up, shape=(2 * shape[0], shape[1]))
         return self._once((gate, up), make)
 
@@ -152,6 +198,7 @@ class Weights:
         missing = [name for name in names if not self.has(name)]
         if missing:
             raise BadModel(f"{self._checkpoint.name}: no tensor {', '.join(missing)}; is the file complete?")
+        self._asked.update(names)
         tensors = [self._checkpoint.tensors[name] for name in names]
         for tensor in tensors:
             if tensor.dtype not in IMPORTS:
@@ -174,7 +221,7 @@ class Weights:
 
     def _rows_that_fit(self, tensor: TensorInfo, step: int) -> int:
         """Rows of the tensor's width that one binding holds, in whole steps."""
-        row_bytes = -(-tensor.shape[1] // 32) * FORMATS[IMPORTS[tensor.dtype].format].unit_bytes
+        row_bytes = -(-tensor.shape[1] // 32) * FORMATS[import_of(tensor).format].unit_bytes
         binding = self._builder.limits.storage_binding
         if step * row_bytes > binding:
             raise Unsupported(
@@ -188,9 +235,8 @@ class Weights:
             )
         return most
 
-    def _empty_part(self, name: str, dtype: str, first: int, rows: int, cols: int) -> Part:
+    def _empty_part(self, name: str, kind: str, first: int, rows: int, cols: int) -> Part:
         """Buffers for `rows` rows, rounded up to whole tiles. New buffers are zero: so is the padding."""
-        kind = IMPORTS[dtype].format
         units = -(-rows // 16) * 16 * -(-cols // 32)
         data = self._builder.buffer(name, units * FORMATS[kind].unit_bytes, "weight")
         scale_bytes = FORMATS[kind].scale_bytes
@@ -199,7 +245,7 @@ class Weights:
 
     def _part(self, tensors: list[TensorInfo], first: int, head_dim: int) -> Part:
         rows, cols = sum(t.shape[0] for t in tensors), tensors[0].shape[1]
-        part = self._empty_part(tensors[0].name, tensors[0].dtype, first, rows, cols)
+        part = self._empty_part(tensors[0].name, import_of(tensors[0]).format, first, rows, cols)
         at = 0
         for tensor in tensors:
             self._upload(tensor, part, at, 16, head_dim)
@@ -207,15 +253,33 @@ class Weights:
         return part
 
     def _upload(self, tensor: TensorInfo, part: Part, first: int, tile_step: int, head_dim: int = 0) -> None:
-        how, (rows, cols) = IMPORTS[tensor.dtype], tensor.shape
+        how, (rows, cols) = import_of(tensor), tensor.shape
         row_bytes = cols // how.block * how.block_bytes
-        params = (row_bytes, cols, first, tile_step, head_dim if tensor.pair_rows else 0)
+        params = [row_bytes, cols, first, tile_step, head_dim if tensor.pair_rows else 0]
         buffers = {"raw": self._raw, "params": self._params, "data": part.data}
         if part.scales is not None:
             buffers["scales"] = part.scales
         threads = cols // 4 if how.kernel == "import_dense" else cols // 32
-        dispatch = Dispatch(how.kernel, tuple(buffers.items()), (-(-threads // 64), Ceil("rows", 1), 1), how.constants)
-        self.uploads.append(Upload(tensor.source, tensor.offset, rows, row_bytes, params, dispatch))
+        groups, variants = -(-threads // 64), {}
+        if how.element:
+            buffers["errors"], slots = self._error_slots(tensor)
+            params.append(slots.first)
+            groups, variants = 1, {"element": how.element, "reduce": self._builder.limits.reduce}
+        grid = (groups, Ceil("rows", 1), 1)
+        dispatch = Dispatch(how.kernel, tuple(buffers.items()), grid, how.constants, tuple(variants.items()))
+        self.uploads.append(Upload(tensor.source, tensor.offset, rows, row_bytes, tuple(params), dispatch))
+
+    def _error_slots(self, tensor: TensorInfo) -> tuple[int, Slots]:
+        """The buffer of errors, and the tensor's places in it: one for each row of a piece, whichever part it is of."""
+        if self._errors is None:
+            self._errors = self._builder.buffer(ERRORS, 0, "state")
+        if tensor.name not in self.errors:
+            first = sum(slots.count for slots in self.errors.values())
+            whole = self._checkpoint.tensors[tensor.name]
+            row_bytes = whole.nbytes // whole.shape[0]
+            self.errors[tensor.name] = Slots(first, min(whole.shape[0], rows_per_piece(row_bytes)))
+            self._builder.enlarge(self._errors, 8 * (first + self.errors[tensor.name].count))
+        return self._errors, self.errors[tensor.name]
 
     def _upload_vector(self, tensor: TensorInfo, data: int, first: int, head_dim: int) -> None:
         how = IMPORTS[tensor.dtype]
@@ -248,12 +312,9 @@ def random_uploads(builder: Builder, params: int) -> list[Upload]:
 def _rows(tensor: TensorInfo, start: int, stop: int) -> TensorInfo:
     """Rows start to stop of a tensor, as a tensor of its own."""
     row_bytes = tensor.nbytes // tensor.shape[0]
-    return TensorInfo(
-        tensor.name,
-        (stop - start, *tensor.shape[1:]),
-        tensor.dtype,
-        tensor.offset + start * row_bytes,
-        (stop - start) * row_bytes,
-        tensor.source,
-        tensor.pair_rows,
+    return replace(
+        tensor,
+        shape=(stop - start, *tensor.shape[1:]),
+        offset=tensor.offset + start * row_bytes,
+        nbytes=(stop - start) * row_bytes,
     )

@@ -10,6 +10,7 @@ struct Params {
   first: u32,      // the tensor's first row within the weight
   tile_step: u32,  // rows from tile to tile: 16, or 32 where gate and up tiles alternate
   head_dim: u32,   // not 0: rotary pairs lie in adjacent rows and are moved half a head apart
+  errors: u32,     // where the tensor's errors begin, if it is quantised
 }
 
 @group(0) @binding(0) var<storage, read> raw: array<u32>;

@@ -80,10 +80,10 @@ class Lab(webllm.lab.Lab):
         self.constants[name] = values.tobytes()
         return tensor
 
-    def add(self, name: str, values: Array, dtype: str = "F32", *, pair_rows: bool = False) -> Array:
+    def add(self, name: str, values: Array, dtype: str = "F32", **options: Any) -> Array:
         """Put a tensor into the checkpoint; returns the values that it has there, in float64."""
         data = encode(values, dtype)
-        super().add(name, data, dtype, *values.shape, pair_rows=pair_rows)
+        super().add(name, data, dtype, *values.shape, **options)
         return decode(data, dtype, values.shape)
 
     def matrix(self, name: str, values: Array, dtype: str = "F32") -> tuple[Matrix, Array]:

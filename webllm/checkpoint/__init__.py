@@ -17,7 +17,25 @@ class Source(Protocol):
         """Return exactly `size` bytes from `offset`, or raise `Truncated`."""
         ...
 
+    def pause(self) -> None:
+        """Let go of connections until the next read; for files of which only the header is wanted yet."""
+        ...
+
     def close(self) -> None: ...
+
+
+class Folder(Protocol):
+    """A model that consists of several files, wherever they lie."""
+
+    name: str  # path or URL, for messages
+
+    async def read(self, name: str, limit: int) -> bytes | None:
+        """The whole of a small file; None where there is none. Raises `BadModel` if it is larger than `limit` bytes."""
+        ...
+
+    async def open(self, name: str) -> Source | None:
+        """A file of weights; None where there is none."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,7 @@ class TensorInfo:
     nbytes: int
     source: int = 0  # index into Checkpoint.sources
     pair_rows: bool = False  # q and k of GGUF's `llama`: rotary pairs lie in adjacent rows
+    store_as: str | None = None  # the GPU's format where it is not the file's: see `webllm.quantize`
 
 
 @dataclass(frozen=True)
@@ -52,6 +71,7 @@ class Vocabulary:
     add_bos: bool = False
     add_eos: bool = False
     add_space_prefix: bool = False
+    tokenizer_json: str | None = None  # the model's own, for ordinary text alone; else it is made of the above
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from webllm.lab import Lab, Record
 from webllm.ops import PAGE, RING, TILE, Heads, Matrix, Norm
 from webllm.sampling import Sampling
 from webllm.selftest import cache
-from webllm.weights import IMPORTS
+from webllm.weights import DENSE, ERRORS, IMPORTS, MADE
 
 Rows = list[list[float]]
 Check = tuple[int, str, Iterable[float]]  # buffer, array's letter for its numbers, what they should be
@@ -50,6 +50,8 @@ def all_cases() -> Iterator[Case]:
     """Together they dispatch every kernel with every choice of every slot."""
     yield from (Case(f"embed {dtype}", _embed(dtype), rows=4) for dtype in IMPORTS)
     yield from (Case(f"vector {dtype}", _vector(dtype)) for dtype in ("F32", "F16", "BF16"))
+    for to in MADE:
+        yield from (Case(f"quantise {dtype} to {to}", _quantise(dtype, to), rows=4) for dtype in DENSE)
     yield RMS_NORM
     for dtype in IMPORTS:
         yield Case(f"matvec {dtype}", _linear(dtype))
@@ -199,6 +201,28 @@ def _vector(dtype: str) -> Callable[[Lab, random.Random], list[Check]]:
         data, (exact,) = _stored(rng, dtype, 1, 67)
         lab.add("v", data, dtype, 67)
         return [(lab.weights.vector("v", size=67).buffer, "f", exact)]
+
+    return record
+
+
+def _quantise(dtype: str, to: str) -> Callable[[Lab, random.Random], list[Check]]:
+    """Of numbers that the format has: they come back as they were, and nothing is lost."""
+    steps = {"q4_1": range(-5, 11), "q4_0": range(-8, 8), "q8_0": range(-127, 128)}.get(to, range(-100, 101))
+
+    def record(lab: Lab, rng: random.Random) -> list[Check]:
+        rows, cols = 4, 76
+        exact = [[0.125 * rng.choice(steps) for _ in range(cols)] for _ in range(rows)]
+        for row, unit in ((row, unit) for row in exact for unit in range(0, cols, 32)):
+            row[unit], row[unit + 1] = 0.125 * steps[0], 0.125 * steps[-1]
+        kind = "f16" if dtype == "F16" else "f32"
+        data = [_bytes([number], kind) for number in _flat(exact)]
+        data = [number[2:] for number in data] if dtype == "BF16" else data
+        lab.add("w", b"".join(data), dtype, rows, cols, store_as=to)
+        table = lab.weights.matrix("w", shape=(rows, cols))
+        y = ops.embed(lab.rec, table, lab.step([(row, 0) for row in range(rows)]))
+        number = next(i for i, buffer in enumerate(lab.builder.buffers) if buffer.name == ERRORS)
+        errors = _flat((0.0, _dot(row, row)) for row in exact)
+        return [(y.buffer, "f", _flat(exact)), (number, "f", errors)]
 
     return record
 
