@@ -5,27 +5,28 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from webllm import host
-from webllm.catalog import generation_of
 from webllm.chat import Chat, Completions
 from webllm.chat_template import ChatTemplate
 from webllm.checkpoint import Checkpoint
-from webllm.checkpoint.gguf import read_gguf
-from webllm.checkpoint.gguf_model import checkpoint_from_gguf
 from webllm.device import Device, Loaded, Progress, Seconds
 from webllm.device.fit import memory_event
 from webllm.engine import Engine
 from webllm.errors import Closed, RequestError
+from webllm.opening import open_checkpoint
 from webllm.program import Settings, build, check_kv, context_size, read_rope_factors
+from webllm.quantize import check_quant, quantised
+from webllm.report import GpuWeights, report_of
 from webllm.sampling import GREEDY, Sampling
 from webllm.selftest import open_tested
 from webllm.tokenizer import Tokenizer
 from webllm.tune import shapes_of, table_json, tuned
 from webllm.turns import Turn
+from webllm.weights import ERRORS
 
 AHEAD = 3  # decode steps in flight: hides the readback, costs at most so many steps after a stop
 
@@ -46,10 +47,19 @@ class Opened:
 class LLM:
     """A loaded model. Made by `webllm.load`."""
 
-    def __init__(self, opened: Opened, device: Device, loaded: Loaded, seconds: Seconds, template: str | None) -> None:
+    def __init__(
+        self,
+        opened: Opened,
+        device: Device,
+        loaded: Loaded,
+        weights: GpuWeights,
+        seconds: Seconds,
+        template: str | None,
+    ) -> None:
         self.name = opened.name
         self.checkpoint = opened.checkpoint
         self.device = device
+        self.weights = weights
         self.load_s = 0.0
         self._opened = opened
         self._seconds = seconds
@@ -159,7 +169,8 @@ class LLM:
         async with Turn(engine.turns):
             self.device.unload(self._loaded)
             self.device.close()
-            self.device, self._loaded, self._seconds = await _open(self._opened, Seconds(), on_progress)
+            opened = await _open(self._opened, Seconds(), on_progress)
+            self.device, self._loaded, self.weights, self._seconds = opened
             engine.attach(self.device, self._loaded)
         self.load_s = time.perf_counter() - started
 
@@ -172,7 +183,7 @@ class LLM:
         self.device.unload(self._loaded)
         self.device.close()
         for source in self.checkpoint.sources:
-            source.close()
+            await source.aclose()
 
     async def __aenter__(self) -> LLM:
         return self
@@ -186,6 +197,7 @@ async def load(
     *,
     context: int | None = None,
     kv: str = "f16",
+    quant: str | None = None,
     exact: bool = False,
     adapter: str | None = None,
     power_preference: str | None = None,
@@ -196,8 +208,11 @@ async def load(
     """Load a model onto the GPU.
 
     model: a short name ("smollm2-135m-instruct"), a path or URL of a .gguf file, in the browser also a
-    picked `File`. context: positions that the KV cache may grow to, at most the model's own (default: that,
-    up to 4096). kv: "f16", "f32" or "int8" cache; int8 is half as large as f16 and approximate. exact: forbid what is
+    picked `File`; or a folder in Hugging Face's layout (config.json and safetensors), as a path or as a URL that ends
+    with a slash. context: positions that the KV cache may grow to, at most the model's own (default: that,
+    up to 4096). kv: "f16", "f32" or "int8" cache; int8 is half as large as f16 and approximate. quant: "q4", "q4_sym",
+    "q8", "f16" or "f32": what the GPU makes, while loading, of weights that are F32, F16 or BF16 in the file; None
+    (default) leaves them so. `llm.weights.report()` tells what was lost. exact: forbid what is
     approximate (activations of 8 bits or halves, an int8 cache). adapter: part of the GPU's name. power_preference:
     "high-performance" (default) or "low-power", where there are several GPUs. chat_template: Jinja text in place of the
     file's. tune: True measures once which shapes of workgroups are fastest on this GPU for this model, in half
@@ -213,26 +228,26 @@ async def load(
     """
     started, seconds = time.perf_counter(), Seconds()
     check_kv(kv, exact)
-    with seconds.of("source"):
-        source = await host.current().open_source(model, on_progress)
+    check_quant(quant)
+    checkpoint = await open_checkpoint(model, on_progress, seconds)
     try:
-        with seconds.of("header"):
-            checkpoint = checkpoint_from_gguf(await read_gguf(source), source)
-        recommended = generation_of(source.name)
-        checkpoint = replace(checkpoint, generation={**recommended, **checkpoint.generation})
         settings = Settings(context_size(checkpoint, context), kv)
+        checkpoint = quantised(checkpoint, quant)
         opened = Opened(str(model), checkpoint, settings, exact, adapter, power_preference, tune)
-        device, loaded, seconds = await _open(opened, seconds, on_progress)
+        device, loaded, weights, seconds = await _open(opened, seconds, on_progress)
     except BaseException:
-        source.close()
+        for source in checkpoint.sources:
+            await source.aclose()
         raise
-    llm = LLM(opened, device, loaded, seconds, chat_template)
+    llm = LLM(opened, device, loaded, weights, seconds, chat_template)
     llm.load_s = time.perf_counter() - started
     return llm
 
 
-async def _open(opened: Opened, seconds: Seconds, on_progress: Progress | None) -> tuple[Device, Loaded, Seconds]:
-    """A device with the model on it, and what every part took. On a failure nothing stays open."""
+async def _open(
+    opened: Opened, seconds: Seconds, on_progress: Progress | None
+) -> tuple[Device, Loaded, GpuWeights, Seconds]:
+    """A device with the model on it, what became of the weights, and how long parts took. A failure leaves nothing."""
 
     async def open_device() -> Device:
         with seconds.of("device"):
@@ -250,7 +265,10 @@ async def _open(opened: Opened, seconds: Seconds, on_progress: Progress | None) 
         if on_progress:
             on_progress(memory_event(program, sum(seconds.values())))
         loaded = await device.load(program, opened.checkpoint.sources, on_progress)
+        slots = sum(slots.count for slots in program.errors.values())
+        errors = await device.read(loaded, ERRORS, 8 * slots) if slots else b""
     except BaseException:
         device.close()
         raise
-    return device, loaded, Seconds({**seconds, **loaded.seconds})
+    weights = GpuWeights(report_of(opened.checkpoint, program.errors, errors))
+    return device, loaded, weights, Seconds({**seconds, **loaded.seconds})

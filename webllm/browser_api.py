@@ -15,7 +15,7 @@ from webllm.errors import Closed, RequestError, WebLLMError
 
 OnEvent = Callable[[Any], None]
 
-_OPTIONS = ("context", "kv", "exact", "adapter", "power_preference", "tune")
+_OPTIONS = ("context", "kv", "quant", "exact", "adapter", "power_preference", "tune")
 _loaded: list[LLM] = []  # none or one: a worker holds one model
 _calls: dict[int, asyncio.Task[Any] | None] = {}  # those that run or wait, by the page's numbers
 

@@ -59,7 +59,7 @@ class Lab:
         pair_rows: bool = False,
         store_as: str | None = None,
     ) -> None:
-        """Put a tensor into the checkpoint that `weights` reads. data: as a file has it. store_as: as in `TensorInfo`."""
+        """Put a tensor into the checkpoint that `weights` reads. data: as a file has it. The rest: see `TensorInfo`."""
         self._data += bytes(-len(self._data) % 32)
         self._tensors[name] = TensorInfo(name, shape, dtype, len(self._data), len(data), 0, pair_rows, store_as)
         self._data += data

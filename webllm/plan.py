@@ -138,8 +138,17 @@ class Upload:
 
     @property
     def rows_per_piece(self) -> int:
-        """See `rows_per_piece`."""
+        """See the function `rows_per_piece`."""
         return rows_per_piece(self.row_bytes)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Where a tensor's errors lie in their buffer, in pairs of f32 (squares of what was lost and of what was there);
+    those of all its slots add up."""
+
+    first: int
+    count: int
 
 
 def rows_per_piece(row_bytes: int) -> int:
@@ -151,7 +160,8 @@ def rows_per_piece(row_bytes: int) -> int:
 class Program:
     """Buffers, the plans over them, and how they are filled at load.
 
-    context: positions for which the buffers that grow have room once they have grown to their most.
+    context: positions for which the buffers that grow have room once they have grown to their most. errors: of each
+    matrix that is quantised while it is loaded, by name, where they lie in their buffer (`webllm.weights.ERRORS`).
     """
 
     buffers: tuple[Buffer, ...]
@@ -159,6 +169,7 @@ class Program:
     uploads: tuple[Upload, ...] = ()
     constants: Mapping[str, bytes] = field(default_factory=dict)  # buffer name -> contents at load
     context: int = 0
+    errors: Mapping[str, Slots] = field(default_factory=dict)
 
     def index(self, name: str) -> int:
         """Number of the buffer called `name`."""

@@ -25,6 +25,7 @@ ROOM = 512  # positions that the KV cache has room for at first; it grows with t
 KV_BYTES = {"f16": (2, 0), "f32": (4, 0), "int8": (1, 8)}  # of a number; of a position's scales, for each head
 ROW_BYTES = 16  # token, position, sequence, emitted
 STEP_HEADER = 16
+_NOT_WEIGHTS = ("rope_freqs.weight", "rotary_emb.inv_freq")  # of tensors that are read elsewhere, or follow from others
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,10 @@ def build(
     plans["sample"] = tail(ops.sample)
     if settings.context > ops.SHORT:
         plans["decode_long"] = decode(short=False)
+    _check_all_used(checkpoint, weights.unused())
     uploads = random_uploads(builder, params) if random else weights.uploads
-    program = Program(tuple(builder.buffers), plans, _in_file_order(uploads), constants, settings.context)
+    buffers, errors = tuple(builder.buffers), {} if random else weights.errors
+    program = Program(buffers, plans, _in_file_order(uploads), constants, settings.context, errors)
     return share_scratch(program) if settings.share else program
 
 
@@ -221,6 +224,16 @@ def _caches(
         for i in range(layers)
     ]
     return caches, {"pages": array("I", range(page_count)).tobytes()}
+
+
+def _check_all_used(checkpoint: Checkpoint, unused: Sequence[str]) -> None:
+    """A tensor that the model has no place for would be left out in silence, and the answers would be wrong."""
+    for name in unused:
+        if not name.endswith(_NOT_WEIGHTS) and not (
+            name == "lm_head.weight" and checkpoint.config.get("tie_word_embeddings")
+        ):
+            kind = checkpoint.config.get("model_type")
+            raise Unsupported(f"{checkpoint.name}: webllm's {kind} has no place for the tensor {name[:200]!r}")
 
 
 def _in_file_order(uploads: Sequence[Upload]) -> tuple[Upload, ...]:

@@ -63,9 +63,9 @@ def remove(name: str) -> bool:
 
 
 def pull(name_or_path: str | Path, on_progress: OnProgress | None = None) -> Path:
-    """The model's file on this machine, fetched first if need be.
+    """The model's file or folder on this machine, fetched first if need be.
 
-    name_or_path: a short name, a .gguf file, or a folder that holds exactly one.
+    name_or_path: a short name, a .gguf file, a folder that holds exactly one, or a folder in Hugging Face's layout.
     on_progress: gets {"phase": "download" or "verify", "loaded", "total" (bytes), "tensors", "seconds"}.
     Raises `ModelNotFound`, `FetchError`, or `ChecksumMismatch` (the file is then removed). A download that was
     interrupted goes on where it stopped.
@@ -90,7 +90,9 @@ def _known(name: str) -> Entry:
     path = Path(name)
     if "/" in name or os.sep in name or path.suffix[1:].isalpha():
         folder = path.absolute().parent
-        raise ModelNotFound(f"no model {name!r}: no such file or folder in {folder}; give the path of a .gguf file")
+        raise ModelNotFound(
+            f"no model {name!r}: no such file or folder in {folder}; give the path of a .gguf file or of a folder"
+        )
     ways = "a .gguf file, a folder that holds one, a config.json (plan), or a URL"
     raise ModelNotFound(f"no model {name!r}: give one of the short names ({', '.join(CATALOG)}), {ways}")
 
@@ -99,8 +101,11 @@ def _only_model(path: Path) -> Path:
     if path.is_file():
         return path
     models = sorted(path.glob("*.gguf"))
+    if not models and (path / "config.json").is_file():
+        return path  # Hugging Face's layout
     if len(models) != 1:
-        raise ModelNotFound(f"{path}: wanted a folder with one .gguf file, found {len(models)}; give the file's path")
+        ways = "give the file's path, or a folder with config.json and safetensors"
+        raise ModelNotFound(f"{path}: wanted a folder with one .gguf file, found {len(models)}; {ways}")
     return models[0]
 
 

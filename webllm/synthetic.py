@@ -20,6 +20,7 @@ from webllm.weights import IMPORTS
 # quantisation -> tensor types of the layers' matrices, and of embedding and LM head
 QUANTS: Mapping[str, tuple[str, str]] = {
     "q4": ("Q4_0", "Q8_0"),
+    "q4_sym": ("Q4_0", "Q8_0"),
     "q4_1": ("Q4_1", "Q8_0"),
     "q5": ("Q5_0", "Q8_0"),
     "q8": ("Q8_0", "Q8_0"),

@@ -104,7 +104,7 @@ class Tokenizer:
 
     @cached_property
     def _encoder(self) -> Callable[[str], list[int]]:
-        return self._factory(tokenizer_json(self.vocabulary))
+        return self._factory(self.vocabulary.tokenizer_json or tokenizer_json(self.vocabulary))
 
     def _texts(self, ids: Iterable[int]) -> dict[str, int]:
         return {text: i for i in sorted(ids, reverse=True) if (text := self.vocabulary.tokens[i])}
@@ -119,7 +119,7 @@ class Tokenizer:
         return _splitter({**self._user_tokens[1], **self.special_tokens})
 
     def _encode_text(self, text: str) -> list[int]:
-        if self.vocabulary.kind == "spm":
+        if self.vocabulary.kind == "spm" and self.vocabulary.tokenizer_json is None:
             # each stretch of text gets the prefix, also after a special token: llama.cpp does so
             text = (" " + text if self.vocabulary.add_space_prefix else text).replace(" ", _SPACE)
         return self._encoder(text)

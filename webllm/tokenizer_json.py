@@ -17,7 +17,7 @@ from webllm.errors import Unsupported
 
 UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 2, 3, 4, 5, 6  # GGUF's token types; 1 is a normal token
 
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _AFTER_DIGITS = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
 _LLAMA3 = rf"{_LETTERS}|\p{{N}}{{1,3}}|{_AFTER_DIGITS}"
@@ -25,9 +25,9 @@ _QWEN2 = rf"{_LETTERS}|\p{{N}}|{_AFTER_DIGITS}"
 
 # GGUF's name of a pre-tokenizer -> the patterns that cut the text, one after the other
 _PATTERNS: dict[str, tuple[str, ...]] = {
-    "default": (_GPT2,),
-    "gpt-2": (_GPT2,),
-    "smollm": (r"\p{N}", _GPT2),
+    "default": (GPT2,),
+    "gpt-2": (GPT2,),
+    "smollm": (r"\p{N}", GPT2),
     "qwen2": (_QWEN2,),
     "llama-bpe": (_LLAMA3,),
     "llama3": (_LLAMA3,),

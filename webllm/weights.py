@@ -16,7 +16,7 @@ from typing import TypeVar
 from webllm.checkpoint import Checkpoint, TensorInfo
 from webllm.errors import BadModel, Unsupported
 from webllm.ops import Builder, Matrix, Part, Vector
-from webllm.plan import Ceil, Dispatch, Upload, rows_per_piece
+from webllm.plan import Ceil, Dispatch, Slots, Upload, rows_per_piece
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,6 @@ class Import:
     block_bytes: int
     constants: tuple[tuple[str, float], ...] = ()
     element: str | None = None
-
-
-@dataclass(frozen=True)
-class Slots:
-    """Where a tensor's errors lie in the buffer `ERRORS`, in pairs; those of all its slots add up."""
-
-    first: int
-    count: int
 
 
 FORMATS = {
@@ -88,7 +80,7 @@ MADE: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
     "f32": ("import_cast", (("QUAD_WORDS", 4),)),
 }
 DENSE = ("F32", "F16", "BF16")
-ERRORS = "quantisation.errors"  # the buffer: pairs of f32, squares of what was lost and of what was there
+ERRORS = "quantisation.errors"  # a buffer, see `Slots`
 
 
 def import_of(tensor: TensorInfo) -> Import:

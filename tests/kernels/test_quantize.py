@@ -148,9 +148,7 @@ def test_numbers_beyond_halves_and_numbers_that_are_none_do_no_harm_to_their_nei
     assert np.allclose(got[0], 1, atol=1e-3) and np.allclose(got[1:, 32:], 1, atol=1e-3)
 
 
-def test_a_tensor_in_pieces_and_parts_tells_one_error(
-    device: Any, rng: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tensor_in_pieces_and_parts_tells_one_error(device: Any, rng: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of 6 rows, the last of one; parts of 16 rows by the binding limit."""
     monkeypatch.setattr("webllm.plan.PIECE_BYTES", 6 * 4 * 76)
     limits = Limits(storage_binding=16 * 3 * 16)
@@ -162,7 +160,9 @@ def test_a_tensor_in_pieces_and_parts_tells_one_error(
 
 
 def test_sums_over_subgroups_tell_the_same(device: Any, rng: Any) -> None:
-    exact, got, told = quantise(Lab(device, 5, with_features(device, subgroups=True)), heavy(rng, 5, 4096), "F16", "q4_0")
+    exact, got, told = quantise(
+        Lab(device, 5, with_features(device, subgroups=True)), heavy(rng, 5, 4096), "F16", "q4_0"
+    )
     assert told == pytest.approx(relative(got, exact), rel=1e-3)
 
 

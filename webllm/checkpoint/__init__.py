@@ -17,11 +17,15 @@ class Source(Protocol):
         """Return exactly `size` bytes from `offset`, or raise `Truncated`."""
         ...
 
-    def pause(self) -> None:
+    async def pause(self) -> None:
         """Let go of connections until the next read; for files of which only the header is wanted yet."""
         ...
 
     def close(self) -> None: ...
+
+    async def aclose(self) -> None:
+        """Close, and wait until connections have ended."""
+        ...
 
 
 class Folder(Protocol):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from webllm.cli.opening import open_checkpoint
-from webllm.cli.options import DEFAULT_QUANT, Adapter, Context, Exact, Json, Kv, PowerPreference, Quant, numbers
+from webllm.cli.opening import opened
+from webllm.cli.options import DEFAULT_QUANT, Adapter, AnyQuant, Context, Exact, Json, Kv, PowerPreference, numbers
 from webllm.cli.output import emit, note
 from webllm.cli.running import run
 
@@ -23,7 +23,7 @@ def bench(
     config: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="A config.json, measured with random weights.")
     ] = None,
-    quant: Quant = None,
+    quant: AnyQuant = None,
     prompt_tokens: Annotated[str, typer.Option(metavar="N,...", help="Prompt lengths.")] = "128,1024",
     decode_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one decode run.")] = 128,
     at_context: Annotated[str, typer.Option(metavar="N,...", help="Positions before the first decoded token.")] = "128",
@@ -52,11 +52,11 @@ async def _bench(
 ) -> dict[str, Any]:
     from webllm import bench, host
 
-    async with open_checkpoint(model, quant) as checkpoint:
+    async with opened(model, quant) as checkpoint:
         open_device = partial(host.current().open_device, *which)
         random = not checkpoint.sources
         result = await bench.run(open_device, checkpoint, request, random=random, note=note)
-    return {"model": model, "quant": quant or DEFAULT_QUANT if random else None, **result}
+    return {"model": model, "quant": quant or DEFAULT_QUANT if random else quant, **result}
 
 
 def _bench_text(result: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from webllm.cli.options import Adapter, Context, Exact, Json, Kv, MaxTokens, Model, PowerPreference
+from webllm.cli.options import Adapter, Context, Exact, Json, Kv, MaxTokens, Model, PowerPreference, Quant
 from webllm.cli.output import emit, note, printable, speed, write
 from webllm.cli.running import LoadOptions, loaded, on_ctrl_c, raise_interrupt, result_of, run
 from webllm.errors import RequestError
@@ -45,6 +45,7 @@ def chat(
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends the answer; may be given again.")] = None,
     context: Context = None,
     kv: Kv = "f16",
+    quant: Quant = None,
     adapter: Adapter = None,
     power_preference: PowerPreference = None,
     exact: Exact = False,
@@ -60,7 +61,7 @@ def chat(
     given: dict[str, Any] = {"max_tokens": max_tokens, "stop": stop or None, **sampling}
     options = {name: value for name, value in given.items() if value is not None}
     messages = [{"role": "system", "content": system}] if system is not None else []
-    load = LoadOptions(model, context, kv, adapter, power_preference, exact)
+    load = LoadOptions(model, context, kv, quant, adapter, power_preference, exact)
     run(_converse(load, messages, options) if prompt is None else _ask(load, messages, prompt, options, as_json))
 
 

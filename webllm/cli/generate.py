@@ -19,6 +19,7 @@ from webllm.cli.options import (
     MaxTokens,
     Model,
     PowerPreference,
+    Quant,
     read_ids,
 )
 from webllm.cli.output import emit, speed, write
@@ -38,13 +39,14 @@ def generate(
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on after a stop token.")] = False,
     context: Context = None,
     kv: Kv = "f16",
+    quant: Quant = None,
     adapter: Adapter = None,
     power_preference: PowerPreference = None,
     exact: Exact = False,
     as_json: Json = False,
 ) -> None:
     """Continue token ids with the likeliest ones, up to and including a stop token."""
-    options = LoadOptions(model, context, kv, adapter, power_preference, exact)
+    options = LoadOptions(model, context, kv, quant, adapter, power_preference, exact)
     run(_generate(options, read_ids(ids, ids_file), max_tokens, ignore_eos, as_json))
 
 

@@ -12,7 +12,9 @@ DEFAULT_QUANT = "q4"
 Model = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="A short name, a .gguf file, a folder that holds one, or a URL.", show_default=False
+        metavar="MODEL",
+        help="A short name, a .gguf file, a folder (with one, or with safetensors), or a URL.",
+        show_default=False,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -39,8 +41,16 @@ IdsFile = Annotated[
     typer.Option(exists=True, dir_okay=False, readable=True, help="A file with token ids, or a JSON array of them."),
 ]
 Quant = Annotated[
-    Literal["q4", "q4_1", "q5", "q8", "q2_k", "q4_k", "q6_k", "f16", "f32"] | None,
-    typer.Option(help="Quantisation that a config.json is given.", show_default=DEFAULT_QUANT),
+    Literal["q4", "q4_sym", "q8", "f16", "f32"] | None,
+    typer.Option(
+        help="What becomes of weights in F32, F16 or BF16 while they are loaded.", show_default="as in the file"
+    ),
+]
+AnyQuant = Annotated[
+    Literal["q4", "q4_sym", "q4_1", "q5", "q8", "q2_k", "q4_k", "q6_k", "f16", "f32"] | None,
+    typer.Option(
+        help="As for chat; a config.json may be given any.", show_default=f"as in the file, or {DEFAULT_QUANT}"
+    ),
 ]
 
 

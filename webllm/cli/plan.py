@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from webllm.cli.opening import open_checkpoint
-from webllm.cli.options import Context, Json, Kv, Quant
+from webllm.cli.opening import opened
+from webllm.cli.options import AnyQuant, Context, Json, Kv
 from webllm.cli.output import emit, megabytes
 from webllm.cli.running import run
 
@@ -29,7 +29,7 @@ def plan(
     ] = "default",
     context: Context = None,
     kv: Kv = "f16",
-    quant: Quant = None,
+    quant: AnyQuant = None,
     as_json: Json = False,
 ) -> None:
     """Show what the GPU would be asked to do for a model. Needs no GPU and no weights."""
@@ -69,7 +69,7 @@ async def _plan(model: str, quant: str | None, limits: Limits, context: int | No
     from webllm.describe import describe
     from webllm.program import Settings, build, context_size, read_rope_factors
 
-    async with open_checkpoint(model, quant) as checkpoint:
+    async with opened(model, quant) as checkpoint:
         settings = Settings(context_size(checkpoint, context), kv)
         factors = await read_rope_factors(checkpoint)
         return {"context": settings.context, **describe(build(checkpoint, settings, limits, rope_factors=factors))}

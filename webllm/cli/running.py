@@ -29,6 +29,7 @@ class LoadOptions:
     model: str
     context: int | None
     kv: str
+    quant: str | None
     adapter: str | None
     power_preference: str | None
     exact: bool
@@ -94,6 +95,7 @@ async def loaded(options: LoadOptions) -> AsyncIterator[LLM]:
             local(options.model, on_progress),
             context=options.context,
             kv=options.kv,
+            quant=options.quant,
             exact=options.exact,
             adapter=options.adapter,
             power_preference=options.power_preference,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from webllm.cli.opening import header
+from webllm.cli.opening import open_vocabulary
 from webllm.cli.options import Ids, IdsFile, Json, Model, read_ids
 from webllm.cli.output import emit
 from webllm.cli.running import run
@@ -43,8 +43,6 @@ def detokenize(
 
 async def _tokenizer(model: str) -> Tokenizer:
     from webllm import host
-    from webllm.checkpoint.gguf_model import vocabulary_from_gguf
     from webllm.tokenizer import Tokenizer
 
-    async with header(model) as (gguf, _):
-        return Tokenizer(vocabulary_from_gguf(gguf), host.current().encoder)
+    return Tokenizer(await open_vocabulary(model), host.current().encoder)

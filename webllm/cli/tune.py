@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from webllm.cli.opening import open_checkpoint
-from webllm.cli.options import Adapter, Exact, Json, Model, PowerPreference
+from webllm.cli.opening import opened
+from webllm.cli.options import Adapter, Exact, Json, Model, PowerPreference, Quant
 from webllm.cli.output import emit
 from webllm.cli.running import run
 
 
 def tune(
     model: Model,
+    quant: Quant = None,
     adapter: Adapter = None,
     power_preference: PowerPreference = None,
     exact: Exact = False,
@@ -23,17 +24,17 @@ def tune(
 
     What was kept for this model is measured again. With --json: the table as `webllm.load(tune=...)` takes it.
     """
-    result = run(_tune(model, exact, (adapter, power_preference)))
+    result = run(_tune(model, quant, exact, (adapter, power_preference)))
     emit(result["table"] if as_json else result, as_json, _text(result))
 
 
-async def _tune(model: str, exact: bool, which: tuple[str | None, str | None]) -> dict[str, Any]:
+async def _tune(model: str, quant: str | None, exact: bool, which: tuple[str | None, str | None]) -> dict[str, Any]:
     from webllm import host
     from webllm import tune as tuner
     from webllm.program import Settings, context_size
     from webllm.selftest import open_tested
 
-    async with open_checkpoint(model, None) as checkpoint:
+    async with opened(model, quant) as checkpoint:
         device, limits = await open_tested(partial(host.current().open_device, *which), exact=exact)
         try:
             settings = Settings(context_size(checkpoint, None))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from importlib import import_module
 from typing import Any, Protocol, TypeVar, cast
 
-from webllm.checkpoint import Source
+from webllm.checkpoint import Folder, Source
 from webllm.device import Device, Progress
 
 T = TypeVar("T")
@@ -37,6 +37,11 @@ class Host(Protocol):
 
     async def open_source(self, location: Any, on_progress: Progress | None = None) -> Source:
         """A model file by short name, path, URL or browser `File`. Raises a `FetchError`."""
+        ...
+
+    async def open_folder(self, location: Any) -> Folder | None:
+        """The folder in Hugging Face's layout at a path, or at an address that ends with a slash; one of its files will
+        do. None where `location` is anything else."""
         ...
 
     async def open_bytes(self, data: bytes) -> Source:

@@ -15,17 +15,20 @@ import pyodide
 from pyodide.ffi import JsException, can_run_sync, run_sync, to_js
 
 import webllm
+from webllm.checkpoint.hf_folder import folder_of
 from webllm.device import Progress
 from webllm.device.browser import bridge_errors
 from webllm.device.browser import open_browser_device as open_device
-from webllm.errors import BadModel, RequestError
+from webllm.errors import BadModel, ModelNotFound, RequestError
 
 __all__ = [
     "BlockingCall",
+    "BrowserFolder",
     "BrowserSource",
     "encoder",
     "open_bytes",
     "open_device",
+    "open_folder",
     "open_source",
     "recall",
     "remember",
@@ -50,9 +53,49 @@ class BrowserSource:
             array = await self.js.read(offset, size)
             return bytes(array.to_bytes())
 
+    async def pause(self) -> None:
+        """Stop fetching and let go of what came; the next read fetches on."""
+        self.js.close()
+
     def close(self) -> None:
         """Stop fetching and let go of what came."""
         self.js.close()
+
+    async def aclose(self) -> None:
+        """See `close`."""
+        self.close()
+
+
+class BrowserFolder:
+    """A `Folder` below an address that ends with a slash."""
+
+    def __init__(self, url: str) -> None:
+        self.name = url.rstrip("/")
+
+    async def read(self, name: str, limit: int) -> bytes | None:
+        """See `Folder.read`. Raises `FetchError` where the server fails."""
+        source = await self.open(name)
+        if source is None:
+            return None
+        try:
+            if source.size > limit:
+                raise BadModel(f"{source.name}: it has more than the {limit:,} bytes that are read of such a file")
+            return await source.read(0, source.size)
+        finally:
+            source.close()
+
+    async def open(self, name: str) -> BrowserSource | None:
+        """See `Folder.open`."""
+        try:
+            return await open_source(f"{self.name}/{name}")
+        except ModelNotFound:
+            return None
+
+
+async def open_folder(location: Any) -> BrowserFolder | None:
+    """See `Host.open_folder`."""
+    folder = folder_of(location) if isinstance(location, str) else None
+    return BrowserFolder(folder) if folder else None
 
 
 async def open_bytes(data: bytes) -> BrowserSource:

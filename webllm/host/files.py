@@ -36,7 +36,13 @@ class BytesSource:
         check_range(self.name, self.size, offset, size)
         return self._data[offset : offset + size]
 
+    async def pause(self) -> None:
+        """Nothing to let go of."""
+
     def close(self) -> None:
+        """Nothing to let go of."""
+
+    async def aclose(self) -> None:
         """Nothing to let go of."""
 
 
@@ -67,10 +73,17 @@ class FileSource:
         check_range(self.name, self.size, offset, size)
         return self._view[offset : offset + size]
 
+    async def pause(self) -> None:
+        """Nothing to let go of."""
+
     def close(self) -> None:
         """Let go of the file; its memory is unmapped when the last slice is gone."""
         self._view = memoryview(b"")
         self.size = 0
+
+    async def aclose(self) -> None:
+        """See `close`."""
+        self.close()
 
 
 class HttpSource:
@@ -125,6 +138,10 @@ class HttpSource:
         while (have := sum(map(len, parts))) < size:
             parts.append(await self._take(size - have))
         return b"".join(parts)
+
+    async def pause(self) -> None:
+        """Let the response go; the next read opens another."""
+        await self._drop()
 
     def close(self) -> None:
         """Stop reading. The connection goes with the object; `aclose` ends it at once."""

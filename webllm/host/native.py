@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import webllm
-from webllm.checkpoint import Source
+from webllm.checkpoint import Folder, Source
+from webllm.checkpoint.hf_folder import folder_of
 from webllm.device import Device, Progress
 from webllm.errors import SoftwareAdapterWarning
 from webllm.host.background import BlockingCall, start
 from webllm.host.encoder import rust_encoder as encoder
 from webllm.host.files import BytesSource, FileSource, HttpSource
+from webllm.host.folders import HttpFolder, LocalFolder
 from webllm.pull import cache_folder, pull
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "encoder",
     "open_bytes",
     "open_device",
+    "open_folder",
     "open_source",
     "recall",
     "remember",
@@ -74,6 +77,22 @@ def versions() -> dict[str, str | None]:
 async def open_bytes(data: bytes) -> Source:
     """See `Host.open_bytes`."""
     return BytesSource(data)
+
+
+async def open_folder(location: str | Path) -> Folder | None:
+    """See `Host.open_folder`. A folder that holds a .gguf file is none of these: the file is the model."""
+    text = str(location)
+    if text.startswith(("http://", "https://")):
+        folder = folder_of(text)
+        return HttpFolder(folder) if folder else None
+    path = Path(location)
+    path = path.parent if folder_of(path.name) is not None else path
+    here = (
+        path.is_dir()
+        and not any(path.glob("*.gguf"))
+        and any((path / name).is_file() for name in ("config.json", "tokenizer.json"))
+    )
+    return LocalFolder(path) if here else None
 
 
 async def open_source(location: str | Path, on_progress: Progress | None = None) -> Source:

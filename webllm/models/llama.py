@@ -38,6 +38,8 @@ class Config:
     @classmethod
     def of(cls, config: Mapping[str, Any], *, qkv_bias: bool = False) -> Config:
         """Read config.json's keys; unknown ones are ignored, missing ones get the architecture's defaults."""
+        _check_features(config)
+        rope = config.get("rope_parameters") or {}  # where transformers 5 puts theta and scaling
         try:
             heads = int(config["num_attention_heads"])
             made = cls(
@@ -49,8 +51,8 @@ class Config:
                 head_dim=int(config.get("head_dim") or config["hidden_size"] // max(1, heads)),
                 vocab_size=int(config["vocab_size"]),
                 rms_norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-                rope_theta=float(config.get("rope_theta", 10000.0)),
-                rope_scaling=config.get("rope_scaling"),
+                rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
+                rope_scaling=rope or config.get("rope_scaling"),
                 tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
                 max_position_embeddings=int(config.get("max_position_embeddings", 2048)),
                 qkv_bias=bool(config.get("attention_bias", qkv_bias)),
@@ -80,6 +82,17 @@ class Config:
     @property
     def heads(self) -> Heads:
         return Heads(self.num_attention_heads, self.num_key_value_heads, self.head_dim)
+
+
+def _check_features(config: Mapping[str, Any]) -> None:
+    """Raise `Unsupported` for what a configuration may ask for and the model here has not."""
+    if (act := config.get("hidden_act", "silu")) != "silu":
+        raise Unsupported(f"hidden_act {act!r}; supported is silu")
+    if config.get("use_sliding_window") or "sliding_attention" in (config.get("layer_types") or ()):
+        raise Unsupported("use_sliding_window: attention to the last positions only is not supported")
+    rotated = config.get("partial_rotary_factor") or (config.get("rope_parameters") or {}).get("partial_rotary_factor")
+    if rotated not in (None, 1, 1.0):
+        raise Unsupported(f"partial_rotary_factor {rotated!r}: only heads that are rotated as a whole are supported")
 
 
 def config_of(config: Mapping[str, Any]) -> Config:
