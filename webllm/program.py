@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import struct
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from webllm import models, ops
 from webllm.checkpoint import Checkpoint
-from webllm.errors import BadModel, RequestError, Unsupported
+from webllm.errors import BadModel, RequestError, Unsupported, WebLLMError
 from webllm.limits import Limits
 from webllm.memory import share_scratch
 from webllm.ops import PAGE, RING, TILE, Builder, Cache, Heads, Recorder, Tensor
@@ -64,6 +65,22 @@ def context_size(checkpoint: Checkpoint, wanted: int | None) -> int:
     return wanted
 
 
+def read_config(
+    model: ModuleType, config: Mapping[str, Any], rope_factors: Sequence[float] = ()
+) -> tuple[Any, list[float]]:
+    """The model's own configuration, and its rotary frequencies, out of whatever a config.json may hold by mistake.
+
+    Raises `BadModel` or `Unsupported`.
+    """
+    try:
+        made = model.config_of(config)
+        return made, model.inverse_frequencies(made, rope_factors)
+    except WebLLMError:
+        raise
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        raise BadModel(f"the configuration makes no sense: {type(error).__name__}: {error}") from error
+
+
 async def read_rope_factors(checkpoint: Checkpoint) -> tuple[float, ...]:
     """The frequency divisors that a GGUF carries as a tensor, if it does. Raises `Unsupported` unless it is F32."""
     name = (checkpoint.config.get("rope_scaling") or {}).get("factors")
@@ -93,7 +110,7 @@ def build(
     `ModelError` where tensors are missing or contradict the configuration; no GPU is touched.
     """
     model = architecture(checkpoint)
-    config = model.config_of(checkpoint.config)
+    config, frequencies = read_config(model, checkpoint.config, rope_factors)
     builder = Builder(limits)
     # The widest activation is gate and up, side by side.
     fitting = limits.storage_binding // (8 * config.intermediate_size) // TILE * TILE
@@ -102,7 +119,6 @@ def build(
     params = builder.buffer("params", 32, "staging")
     weights = Weights(builder, checkpoint, raw, params)
     caches, constants = _caches(builder, config.heads, config.num_hidden_layers, settings, chunk)
-    frequencies = model.inverse_frequencies(config, rope_factors)
     constants["rope"] = rope_table(frequencies, settings.context)
     result = builder.buffer("result", 4 * RING, "state")
 

@@ -14,7 +14,7 @@ from typing import Any
 from webllm.checkpoint import Checkpoint, TensorInfo
 from webllm.errors import BadModel, RequestError
 from webllm.models.llama import Config
-from webllm.program import architecture
+from webllm.program import architecture, read_config
 from webllm.weights import IMPORTS
 
 # quantisation -> tensor types of the layers' matrices, and of embedding and LM head
@@ -51,12 +51,8 @@ def checkpoint_from_config(config: Mapping[str, Any], quant: str = "q4") -> Chec
 
 
 def _checked(model: ModuleType, config: Mapping[str, Any]) -> Config:
-    """The model's configuration, or `BadModel` for whatever a config.json may hold by mistake."""
-    try:
-        made: Config = model.config_of(config)
-        model.inverse_frequencies(made)
-    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
-        raise BadModel(f"the configuration makes no sense: {type(error).__name__}: {error}") from error
+    """The model's configuration, whose layers can be counted out."""
+    made: Config = read_config(model, config)[0]
     if made.num_hidden_layers > MAX_LAYERS:
         raise BadModel(f"the configuration claims {made.num_hidden_layers} layers; at most {MAX_LAYERS} are allowed")
     return made
