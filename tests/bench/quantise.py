@@ -2,9 +2,9 @@
 
     python -m tests.bench.quantise MODEL.gguf --tokens 512 --schemes q8,q4,q4_sym,mlc
 
-The weights of MODEL are written once as a folder of float16 safetensors, the source that all schemes are compared with.
+The weights of MODEL are written once as a folder of float32 safetensors, the source that all schemes are compared with.
 `mlc` is the scheme that MLC's q4f16_1 uses (group of 32, 15 levels, largest number over 7), done by numpy on the same
-weights and loaded as float16. `+` behind a scheme of 4 bits (`q4+`) has embedding and LM head in 4 bits too.
+weights and loaded as float32. `+` behind a scheme of 4 bits (`q4+`) has embedding and LM head in 4 bits too.
 
 For every position of the text both models give the logits of the next token: see quality.py. `errors` are relative, as
 `llm.weights.report()` tells them. The text is Python's own documentation.
@@ -16,7 +16,7 @@ import argparse
 import asyncio
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def mlc(w: Array) -> Array:
 async def scheme(name: str, model: Path, folder: Path) -> tuple[Path, dict[str, Any]]:
     """Where its weights are, and the options of `webllm.load`."""
     if name == "mlc":
-        return await dequantised(model, folder / "mlc", change=mlc), {}
+        return await dequantised(model, folder / "mlc", np.float32, mlc), {}
     if name.endswith("+"):
         layers, _ = quantize.QUANTS[name[:-1]]
         quantize.QUANTS = {**quantize.QUANTS, name: (layers, layers)}
@@ -84,19 +84,25 @@ def mean_error(report: Report, part: str) -> float | None:
     return float(np.sqrt(np.mean(np.square(found)))) if found else None
 
 
-async def main(model: Path, tokens: int, names: Sequence[str]) -> None:
+async def measure(model: Path, text: str, tokens: int, names: Sequence[str]) -> AsyncIterator[dict[str, Any]]:
+    """One JSON-able object a scheme."""
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
-        source = await dequantised(model, folder / "source")
+        source = await dequantised(model, folder / "source", np.float32)
         async with await webllm.load(model, context=64) as llm:
-            ids = llm.tokenizer.encode(documentation()[: 16 * tokens], special=True)[:tokens]
+            ids = llm.tokenizer.encode(text[: 16 * tokens], special=True)[:tokens]
         against, _, _ = await run(source, {}, ids)
         for name in names:
             place, options = await scheme(name, model, folder)
             rows, report, told = await run(place, options, ids)
             errors = {part: mean_error(report, part) for part in ("layers", "embed_tokens")}
             result = {"model": model.name, "scheme": name, "tokens": len(ids), **compared(against, rows, ids)}
-            print(json.dumps({**result, "errors": errors, **told}), flush=True)
+            yield {**result, "errors": errors, **told}
+
+
+async def main(model: Path, text: str, tokens: int, names: Sequence[str]) -> None:
+    async for result in measure(model, text, tokens, names):
+        print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":
@@ -104,5 +110,7 @@ if __name__ == "__main__":
     parser.add_argument("model", type=Path)
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--schemes", default="q8,q4,q4+,q4_sym,q4_sym+,mlc")
+    parser.add_argument("--text", type=Path, help="a file in place of Python's documentation")
     given = parser.parse_args()
-    asyncio.run(main(given.model, given.tokens, given.schemes.split(",")))
+    text = given.text.read_text(encoding="utf-8") if given.text else documentation()
+    asyncio.run(main(given.model, text, given.tokens, given.schemes.split(",")))
