@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from webllm import models, ops
 from webllm.checkpoint import Checkpoint
-from webllm.errors import BadModel, RequestError, Unsupported
+from webllm.errors import BadModel, RequestError, Unsupported, WebLLMError
 from webllm.limits import Limits
 from webllm.memory import share_scratch
 from webllm.models._rotary import Rotary
@@ -22,6 +23,7 @@ from webllm.weights import Weights, random_uploads
 
 CHUNK = 1024  # rows of a prefill step: many, so that narrow weights fill the GPU
 DEFAULT_CONTEXT = 4096
+MAX_LAYERS = 4096
 ROOM = 512  # positions that the KV cache has room for at first; it grows with the conversation
 KV_BYTES = {"f16": (2, 0), "f32": (4, 0), "int8": (1, 8)}  # of a number; of a position's scales, for each head
 ROW_BYTES = 16  # token, position, sequence, emitted
@@ -65,6 +67,27 @@ def context_size(checkpoint: Checkpoint, wanted: int | None) -> int:
     return wanted
 
 
+def read_model(
+    checkpoint: Checkpoint, weights: Weights, context: int, rope_factors: Sequence[float] = ()
+) -> tuple[Any, list[Rotary]]:
+    """The architecture's `Model`, and each layer's rotary positions, out of whatever a config.json may hold by mistake.
+
+    Raises `BadModel` or `Unsupported`.
+    """
+    try:
+        model = architecture(checkpoint).Model(checkpoint.config, weights)
+        layers = range(model.config.num_hidden_layers)
+        if len(layers) > MAX_LAYERS:
+            raise BadModel(f"the configuration claims {len(layers)} layers; at most {MAX_LAYERS} are allowed")
+        for layer in layers:
+            model.heads(layer)
+        return model, [model.rotary(layer, context, rope_factors) for layer in layers]
+    except WebLLMError:
+        raise
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        raise BadModel(f"the configuration makes no sense: {type(error).__name__}: {error}") from error
+
+
 async def read_rope_factors(checkpoint: Checkpoint) -> tuple[float, ...]:
     """The frequency divisors that a GGUF carries as a tensor, if it does. Raises `Unsupported` unless it is F32."""
     name = (checkpoint.config.get("rope_scaling") or {}).get("factors")
@@ -97,13 +120,11 @@ def build(
     raw = builder.buffer("raw", PIECE_BYTES + 4, "staging")
     params = builder.buffer("params", 32, "staging")
     weights = Weights(builder, checkpoint, raw, params)
-    model = architecture(checkpoint).Model(checkpoint.config, weights)
+    model, rotaries = read_model(checkpoint, weights, settings.context, rope_factors)
     config = model.config
     # The widest activation is gate and up, side by side.
     fitting = limits.storage_binding // (8 * config.intermediate_size) // TILE * TILE
     chunk = max(TILE, min(settings.chunk, fitting, -(-settings.context // TILE) * TILE))
-    layers = range(config.num_hidden_layers)
-    rotaries = [model.rotary(layer, settings.context, rope_factors) for layer in layers]
     caches, constants = _caches(builder, config.heads, rotaries, settings, chunk)
     result = builder.buffer("result", 4 * RING, "state")
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from webllm.checkpoint import Checkpoint, TensorInfo
-from webllm.errors import BadModel, RequestError
+from webllm.errors import RequestError
 from webllm.limits import Limits
 from webllm.models._config import Config
 from webllm.ops import Builder, Cache, Matrix, Recorder, Tensor, Vector
-from webllm.program import architecture
+from webllm.program import read_model
 from webllm.weights import IMPORTS, Name, Rows, Weights
 
 # quantisation -> tensor types of the layers' matrices, and of embedding and LM head
@@ -31,8 +31,6 @@ QUANTS: Mapping[str, tuple[str, str]] = {
     "f16": ("F16", "F16"),
     "f32": ("F32", "F32"),
 }
-MAX_LAYERS = 4096
-
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -103,18 +101,12 @@ class _Asked(Weights):
 def _shapes(checkpoint: Checkpoint) -> Shapes:
     """Name and shape of every tensor that a step of the model asks for, in that order.
 
-    Raises `BadModel` for whatever a config.json may hold by mistake.
+    Raises what `read_model` raises.
     """
-    module, builder = architecture(checkpoint), Builder(Limits())
+    builder = Builder(Limits())
     weights = _Asked(builder, checkpoint)
-    try:
-        model = module.Model(checkpoint.config, weights)
-        layers, vocab = model.config.num_hidden_layers, model.config.vocab_size
-        if layers > MAX_LAYERS:
-            raise BadModel(f"the configuration claims {layers} layers; at most {MAX_LAYERS} are allowed")
-        caches = [Cache(0, 0, "f16", 0, 0, 0, 2 * len(model.rotary(i, 1).frequencies), 1) for i in range(layers)]
-        rec = Recorder(builder, rows=1, short=True)
-        model.decode(rec, caches, Tensor(rec, 0, (1, vocab)))
-    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
-        raise BadModel(f"the configuration makes no sense: {type(error).__name__}: {error}") from error
+    model, rotaries = read_model(checkpoint, weights, 1)
+    caches = [Cache(0, 0, "f16", 0, 0, 0, 2 * len(rotary.frequencies), 1) for rotary in rotaries]
+    rec = Recorder(builder, rows=1, short=True)
+    model.decode(rec, caches, Tensor(rec, 0, (1, model.config.vocab_size)))
     return weights.shapes

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import pytest_asyncio
 
 import webllm
+from tests.bench.quantise import measure
 from tests.models.conftest import DATA
 from tests.models.llama2c import BOS, EOS, convert
 from webllm import LLM
@@ -60,3 +62,17 @@ async def test_the_converted_vocabulary_has_its_ends(stories: LLM) -> None:
 async def test_a_file_without_a_chat_template_says_so(stories: LLM) -> None:
     with pytest.raises(webllm.errors.RequestError, match="no chat template"):
         await stories.chat.completions.create([{"role": "user", "content": "Hi"}], temperature=0)
+
+
+async def test_fewer_bits_cost_more_and_least_squares_cost_less_than_mlc_s_scheme(stories: LLM) -> None:
+    """Trained weights in float32, on the story itself; docs/models.md has the numbers of a larger model.
+
+    q4 has 5 bits a weight, q4_sym and MLC's 4.5; q8 and the embedding under q4 have 8.5.
+    """
+    text = (STORIES / "golden.txt").read_text(encoding="utf-8")
+    schemes = ["q8", "q4", "q4_sym", "mlc"]
+    found = [result async for result in measure(Path(stories.name), text, 150, schemes)]
+    kl = [result["kl_mean"] for result in found]
+    assert kl == sorted(kl) and kl[0] < 5e-4 and kl[3] > 1.5 * kl[2]
+    assert all(r["perplexity_ratio"] < most for r, most in zip(found, (1.005, 1.06, 1.15, 1.25), strict=True))
+    assert 0.06 < found[1]["errors"]["layers"] < 0.075 < found[2]["errors"]["layers"] < 0.09

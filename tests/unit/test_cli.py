@@ -247,8 +247,9 @@ def test_no_command_is_wrong_usage_and_shows_help(cli):
         ["chat", "model.gguf", "--prompt", "Hi", "--temperature", "-1"],
         ["plan", "model.gguf", "--limits", "some"],
         ["plan", "model.gguf", "--features", "shader-f16,subgroup"],
-        ["plan", "model.gguf", "--quant", "f16"],
-        ["bench", "model.gguf", "--quant", "f16"],
+        ["plan", "model.gguf", "--quant", "q4_k"],
+        ["bench", "model.gguf", "--quant", "q4_k"],
+        ["chat", "model.gguf", "--prompt", "Hi", "--quant", "q5"],
         ["bench"],
         ["bench", "model.gguf", "--config", __file__],
         ["list", "--nope"],
@@ -609,10 +610,27 @@ def test_plan_for_people_names_kernels_and_sizes(cli, config_file):
     assert status == 0 and "matvec" in out and "a full context of 2048" in out
 
 
-def test_a_quantisation_for_a_model_that_has_its_own_is_wrong_usage(failed, model_file):
+def test_a_quantisation_that_only_a_configuration_may_be_given_is_wrong_usage(failed, model_file):
     for command in ("plan", "bench"):
-        message = failed(command, model_file, "--quant", "f16")[2]
-        assert "--quant is for a config.json; this model has its own" in message
+        message = failed(command, model_file, "--quant", "q4_k")[2]
+        assert "q4_k is for a config.json; a model takes q4, q4_sym, q8, f16, f32" in message
+
+
+def test_a_plan_shows_what_quantising_would_save(done, model_file):
+    """The file has F32; q8 takes 8.5 bits, and more for rows of 72 columns, which fill 96."""
+    whole, small = (done("plan", model_file, *quant)["memory"]["weights"] for quant in ([], ["--quant", "q8"]))
+    assert 0.25 < small / whole < 0.4
+
+
+TINY = Path(__file__).parents[1] / "data" / "tiny-llama"
+
+
+def test_a_folder_of_safetensors_is_planned_pulled_and_continued(done):
+    assert done("pull", TINY) == {"path": str(TINY)}
+    assert done("plan", TINY)["context"] == 256
+    ids = ["--ids", "1,2,3", "--max-tokens", "4", "--ignore-eos"]
+    answers = [done("generate", TINY, *ids, *quant)["ids"] for quant in ([], ["--quant", "f32"])]
+    assert answers[0] == answers[1] and len(answers[0]) == 4
 
 
 def test_features_that_webllm_does_not_know_are_refused_with_those_it_knows(failed, config_file):

@@ -50,8 +50,8 @@ async def read_safetensors(source: Source, number: int = 0) -> dict[str, TensorI
     if start > size:
         raise Truncated(f"{name}: the header goes on to byte {start}, but the file has {size}; fetch it anew")
     header = json_object(bytes(await source.read(8, length)), name)
-    metadata = header.pop(_METADATA, {})
-    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+    metadata = header.pop(_METADATA, None)
+    if metadata is not None and not (isinstance(metadata, dict) and all(isinstance(t, str) for t in metadata.values())):
         raise BadModel(f"{name}: {_METADATA} must be an object of texts")
     tensors = {key: _tensor(key, entry, start, number, name) for key, entry in header.items()}
     _check_placement(tensors.values(), start, source)

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from webllm.cli.options import DEFAULT_QUANT
 from webllm.cli.output import progress
 
@@ -31,13 +33,15 @@ async def opened(model: str, quant: str | None) -> AsyncIterator[Checkpoint]:
     quant: as `webllm.load` takes it; of a configuration any that `webllm.synthetic` knows, None for `DEFAULT_QUANT`.
     """
     from webllm.opening import open_checkpoint
-    from webllm.quantize import quantised
+    from webllm.quantize import QUANTS, quantised
     from webllm.synthetic import checkpoint_from_config
 
     path = _config_file(Path(model))
     if path is not None:
         yield checkpoint_from_config(_read_config(path), quant or DEFAULT_QUANT)
         return
+    if quant is not None and quant not in QUANTS:
+        raise typer.BadParameter(f"--quant {quant} is for a config.json; a model takes {', '.join(QUANTS)}")
     with progress() as on_progress:
         checkpoint = await open_checkpoint(local(model, on_progress), on_progress)
     try:

@@ -16,6 +16,7 @@ from webllm.errors import FetchError, ModelNotFound, Truncated
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)  # seconds; the first is for a silent server, not for the whole file
 _SKIP = 1 << 20  # a gap up to this many bytes is read over rather than asked around
 _PIECE = 256 << 10
+_KEEP = 32 << 20  # bytes of a file on disk that stay in memory behind the last read
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
@@ -67,11 +68,21 @@ class FileSource:
         except OSError as error:
             raise FetchError(f"{self.name}: cannot be read: {error.strerror}") from error
         self._view = memoryview(mapped)
+        self._kept = 0  # pages from here on may be in memory
 
     async def read(self, offset: int, size: int) -> memoryview:
         """Exactly `size` bytes from `offset`; `Truncated` if the file ends before."""
         check_range(self.name, self.size, offset, size)
+        if not self._kept <= offset <= self._kept + _KEEP:
+            self._let_go(offset - offset % mmap.ALLOCATIONGRANULARITY)
         return self._view[offset : offset + size]
+
+    def _let_go(self, offset: int) -> None:
+        """Tell the system that pages before `offset` are not wanted, where it listens: read once, a file of gigabytes
+        would count as memory of this process. Slices that were handed out stay right; their pages come back."""
+        if offset > self._kept and hasattr(mmap, "MADV_DONTNEED") and isinstance(self._view.obj, mmap.mmap):
+            self._view.obj.madvise(mmap.MADV_DONTNEED, self._kept, offset - self._kept)
+        self._kept = offset
 
     async def pause(self) -> None:
         """Nothing to let go of."""
