@@ -21,6 +21,7 @@
  */
 
 const FEATURES = ["shader-f16", "subgroups", "timestamp-query"];
+const MATRICES = "chromium-experimental-subgroup-matrix";
 const LANGUAGE_FEATURES = ["packed_4x8_integer_dot_product"]; // of WGSL, and of no device
 const LIMITS = [
   "maxBufferSize",
@@ -59,7 +60,8 @@ export async function openDevice({ adapter: wanted = "", powerPreference = PREFE
     const way = "a browser does not let a page choose; use the browser's own settings";
     throw failure("NoAdapter", `wanted an adapter with "${wanted}" in its name, got "${info.name}": ${way}`);
   }
-  const requiredFeatures = FEATURES.filter((name) => adapter.features.has(name));
+  const features = multipliesMatrices(adapter.info) ? [...FEATURES, MATRICES] : FEATURES;
+  const requiredFeatures = features.filter((name) => adapter.features.has(name));
   const requiredLimits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]]));
   const device = await adapter.requestDevice({ requiredFeatures, requiredLimits }).catch((error) => {
     throw failure("NoAdapter", `${info.name} gives no device: ${error.message}; restart the browser`);
@@ -85,7 +87,15 @@ async function findAdapter(powerPreference) {
 function describe(adapter) {
   const { vendor, architecture, device, description, backend } = adapter.info;
   const name = description || device || [vendor, architecture].filter(Boolean).join(" ") || "unknown adapter";
-  return { name, backend: backend || "WebGPU", software: isSoftware(adapter), driver: "" };
+  const api = vendor === "apple" ? "Metal" : "WebGPU"; // a page is not told more
+  return { name, backend: backend || api, software: isSoftware(adapter), driver: "" };
+}
+
+/** Whether the GPU has matrices of the size that matmul_matrix.wgsl takes, in subgroups of 32. */
+function multipliesMatrices({ subgroupMatrixConfigs, subgroupMinSize, subgroupMaxSize }) {
+  const fits = ({ componentType, resultComponentType, M, N, K }) =>
+    componentType === "f16" && resultComponentType === "f32" && M === 16 && N === 16 && K === 16;
+  return subgroupMinSize === 32 && subgroupMaxSize === 32 && [...(subgroupMatrixConfigs ?? [])].some(fits);
 }
 
 function isSoftware(adapter) {

@@ -157,6 +157,11 @@ fn write_part(t: u32, first: u32, heads: u32, stat: u32, sum: mat4x4<f32>) {
   }
 }
 
+// v[head]: an index that is a variable would keep v in memory.
+fn of_head(v: vec4<f32>, head: u32) -> f32 {
+  return select(select(v.x, v.y, head == 1u), select(v.z, v.w, head == 3u), head >= 2u);
+}
+
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
   let t = lane.t;
@@ -235,7 +240,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
   sum = reduce_add(sum, lane);
   let stat = (group.z * HEADS + head) * SPLITS + group.y;
   if (t < heads) {
-    stats[stat + t * SPLITS] = vec2<f32>(most[t], sum[t]);
+    stats[stat + t * SPLITS] = vec2<f32>(of_head(most, t), of_head(sum, t));
   }
   write_part(t, 0u, heads, stat, mat4x4<f32>(sums.low[0], sums.high[0], sums.low[1], sums.high[1]));
   if (GROUP > 2u) {

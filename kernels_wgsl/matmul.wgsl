@@ -2,7 +2,7 @@
 // binding 3 x read       array<vec4<f32>> [rows up to 64][COLS / 4]
 // binding 4 y read_write array<f32>       [rows up to 64][STRIDE]
 // grid    ROWS / 64, rows / 64, splits
-// uses    weight no_input split tile
+// uses    weight no_input block tile
 // why     64 x 64 outputs a workgroup, 8 x 8 a thread, in four matrices that stay in registers; 16 KiB of workgroup memory.
 
 override COLS: u32;
@@ -65,14 +65,6 @@ fn load_tiles(group: vec3<u32>, t: u32, unit: u32) {
   w_tile[at + 304u] = tile_pack(d[3]);
 }
 
-fn store(row: u32, n: u32, sum: mat4x4<f32>, group: vec3<u32>, groups: vec3<u32>) {
-  for (var i = 0u; i < 4u; i++) {
-    for (var j = 0u; j < 4u && n + j < ROWS; j++) {
-      put_sum(row + i, n + j, sum[i][j], group, groups);
-    }
-  }
-}
-
 @compute @workgroup_size(64)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
@@ -103,8 +95,8 @@ fn main(
   }
   let row = group.y * 64u + ty * 4u;
   let n = group.x * 64u + tx * 4u;
-  store(row, n, s00, group, groups);
-  store(row, n + 32u, s01, group, groups);
-  store(row + 32u, n, s10, group, groups);
-  store(row + 32u, n + 32u, s11, group, groups);
+  put_block(row, n, s00, group, groups);
+  put_block(row, n + 32u, s01, group, groups);
+  put_block(row + 32u, n, s10, group, groups);
+  put_block(row + 32u, n + 32u, s11, group, groups);
 }

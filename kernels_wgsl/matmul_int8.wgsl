@@ -3,7 +3,7 @@
 // binding 3 x_codes   read       array<vec4<u32>> [rows up to 64][COLS / 16]
 // binding 4 y         read_write array<f32>       [rows up to 64][STRIDE]
 // grid    ROWS / 64, rows / 64, splits
-// uses    weight pack no_input split outer
+// uses    weight pack no_input block outer
 // why     Approximate. dot4I8Packed does four products: twice to three times as fast as floats. 64 x 64 outputs a workgroup, 8 x 4 a thread.
 
 override COLS: u32;
@@ -57,18 +57,21 @@ fn real(v: vec4<i32>) -> vec4<f32> {
   return bitcast<vec4<f32>>(v) - vec4<f32>(12582912.0);
 }
 
-fn scaled(sum: Block, x: vec4<f32>, w: vec4<f32>) -> mat4x4<f32> {
-  return mat4x4<f32>(x.x * w * real(sum.a), x.y * w * real(sum.b), x.z * w * real(sum.c), x.w * w * real(sum.d));
+fn add_scaled(total: mat4x4<f32>, sum: Block, x: vec4<f32>, w: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(
+    total[0] + x.x * w * real(sum.a), total[1] + x.y * w * real(sum.b),
+    total[2] + x.z * w * real(sum.c), total[3] + x.w * w * real(sum.d),
+  );
 }
 
 // Half h of the unit: four rows of x and four of the weight.
-fn half_products(h: u32, x: u32, w: u32) -> mat4x4<f32> {
+fn add_half(total: mat4x4<f32>, h: u32, x: u32, w: u32) -> mat4x4<f32> {
   let sum = half_dots(X_CODES + 64u * h + x, W_CODES + 64u * h + w);
-  let products = scaled(sum, factors(X_SCALE + 16u * h + x), factors(W_SCALE + 16u * h + w));
+  let added = add_scaled(total, sum, factors(X_SCALE + 16u * h + x), factors(W_SCALE + 16u * h + w));
   if (WEIGHT_OFFSET) {
-    return products + outer(factors(X_SUM + 16u * h + x), factors(W_OFFSET + 16u * h + w));
+    return added + outer(factors(X_SUM + 16u * h + x), factors(W_OFFSET + 16u * h + w));
   }
-  return products;
+  return added;
 }
 
 fn factors(at: u32) -> vec4<f32> {
@@ -114,14 +117,6 @@ fn load_tile(group: vec3<u32>, t: u32, unit: u32) {
   }
 }
 
-fn store(row: u32, n: u32, sum: mat4x4<f32>, group: vec3<u32>, groups: vec3<u32>) {
-  for (var i = 0u; i < 4u; i++) {
-    for (var j = 0u; j < 4u && n + j < ROWS; j++) {
-      put_sum(row + i, n + j, sum[i][j], group, groups);
-    }
-  }
-}
-
 @compute @workgroup_size(128)
 fn main(
   @builtin(workgroup_id) group: vec3<u32>,
@@ -137,11 +132,13 @@ fn main(
     workgroupBarrier();
     load_tile(group, t, unit);
     workgroupBarrier();
-    top += half_products(0u, ty, tx) + half_products(1u, ty, tx);
-    bottom += half_products(0u, ty + 8u, tx) + half_products(1u, ty + 8u, tx);
+    top = add_half(top, 0u, ty, tx);
+    top = add_half(top, 1u, ty, tx);
+    bottom = add_half(bottom, 0u, ty + 8u, tx);
+    bottom = add_half(bottom, 1u, ty + 8u, tx);
   }
   let row = group.y * 64u + ty * 4u;
   let n = group.x * 64u + tx * 4u;
-  store(row, n, top, group, groups);
-  store(row + 32u, n, bottom, group, groups);
+  put_block(row, n, top, group, groups);
+  put_block(row + 32u, n, bottom, group, groups);
 }

@@ -26,13 +26,26 @@ fn x_block(row: u32, quad: u32) -> mat4x4<f32> {
   return mat4x4<f32>(load_x(row, quad), load_x(row + 1u, quad), load_x(row + 2u, quad), load_x(row + 3u, quad));
 }
 
-fn store(row: u32, n: u32, sum: mat4x4<f32>) {
-  for (var i = 0u; i < 4u; i++) {
-    for (var j = 0u; j < 4u && n + j < ROWS; j++) {
-      let at = (row + i) * STRIDE + OFFSET + n + j;
-      y[at] = sum[i][j] + bias_at(OFFSET + n + j) + select(0.0, y[at], ADD);
-    }
+fn put(row: u32, n: u32, sum: f32) {
+  if (n < ROWS) {
+    let at = row * STRIDE + OFFSET + n;
+    y[at] = sum + bias_at(OFFSET + n) + select(0.0, y[at], ADD);
   }
+}
+
+fn store_row(row: u32, n: u32, sum: vec4<f32>) {
+  put(row, n, sum.x);
+  put(row, n + 1u, sum.y);
+  put(row, n + 2u, sum.z);
+  put(row, n + 3u, sum.w);
+}
+
+// Written out: a matrix that is indexed by a variable is kept in memory.
+fn store(row: u32, n: u32, sum: mat4x4<f32>) {
+  store_row(row, n, sum[0]);
+  store_row(row + 1u, n, sum[1]);
+  store_row(row + 2u, n, sum[2]);
+  store_row(row + 3u, n, sum[3]);
 }
 
 // Four rows of the weight at the quads that its words p hold: columns 4 p to 4 p + 3 of a unit (a), and 16 on (b).

@@ -15,8 +15,9 @@ MATVEC_ROWS = (4, 8, 16, 32)
 class Limits:
     """What the device allows; the defaults are what every WebGPU device has. Sizes in bytes.
 
-    Every choice among kernels that depends on the device is made from these. subgroups, f16, int8: whether kernels
-    may use the features `subgroups` and `shader-f16`, and activations of 8 bits (`packed_4x8_integer_dot_product`).
+    Every choice among kernels that depends on the device is made from these. subgroups, f16, int8, matrix: whether
+    kernels may use the features `subgroups` and `shader-f16`, activations of 8 bits (`packed_4x8_integer_dot_product`),
+    and the GPU's matrix units (`chromium-experimental-subgroup-matrix`), which take halves.
     integer_dots: whether the GPU multiplies those by one instruction, without which matmul is faster with floats.
     tuned: shapes of matvecs that were measured on this device (`webllm.tune`).
     """
@@ -30,6 +31,7 @@ class Limits:
     subgroups: bool = False
     f16: bool = False
     int8: bool = False
+    matrix: bool = False
     integer_dots: bool = True
     tuned: Mapping[MatvecKey, Shape] = field(default_factory=dict, hash=False)
 
@@ -49,6 +51,7 @@ class Limits:
         without workgroup memory; halves are slower than floats.
         exact: no approximate kernels. integer_dots: see above; no feature tells.
         """
+        f16 = "shader-f16" in features and not (software or exact)
         return cls(
             limits["maxStorageBufferBindingSize"],
             limits["maxComputeWorkgroupStorageSize"],
@@ -56,8 +59,9 @@ class Limits:
             *((1, 1) if software else (cls.workgroups, cls.tiles)),
             small=software,
             subgroups="subgroups" in features,
-            f16="shader-f16" in features and not (software or exact),
+            f16=f16,
             int8="packed_4x8_integer_dot_product" in features and not exact,
+            matrix=f16 and {"subgroups", "chromium-experimental-subgroup-matrix"} <= {*features},
             integer_dots=integer_dots,
         )
 
@@ -65,6 +69,11 @@ class Limits:
     def reduce(self) -> str:
         """The library file for sums and maxima over a workgroup."""
         return "subgroups" if self.subgroups else "plain"
+
+    @property
+    def integer_tiles(self) -> bool:
+        """Whether a matmul of many rows is fastest with activations of 8 bits, where it may have them."""
+        return self.integer_dots and not (self.matrix or self.small)
 
     @property
     def tile(self) -> str:

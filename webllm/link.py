@@ -13,8 +13,14 @@ from typing import Any
 from webllm import kernels
 from webllm.plan import Ceil, Dispatch, Plan, Program, Size, Split, Upload
 
-# What a module begins with where it needs a feature. Not every compiler knows every directive.
-ENABLES = {"shader-f16": "enable f16;", "subgroups": "enable subgroups;"}
+# What a module begins with where it needs a feature. Not every compiler knows every directive. Tint cannot tell that a
+# value is the same for all of a subgroup, which matrices want, so it is told not to look.
+ENABLES = {
+    "chromium-experimental-subgroup-matrix": "enable chromium_experimental_subgroup_matrix;\n"
+    "diagnostic(off, chromium.subgroup_matrix_uniformity);",
+    "shader-f16": "enable f16;",
+    "subgroups": "enable subgroups;",
+}
 
 
 @dataclass

@@ -356,7 +356,7 @@ def glu(
 def multiplies_integers(rec: Recorder, w: Matrix) -> bool:
     """Whether the weight's products are of 8-bit activations: the device may, and all of it is integers."""
     limits = rec.builder.limits
-    pays = rec.rows == 1 or (not limits.small and (rec.rows <= FEW or limits.integer_dots))
+    pays = rec.rows == 1 or limits.integer_tiles or (rec.rows <= FEW and not limits.small)
     return limits.int8 and pays and w.cols % 32 == 0 and all(part.format in INTEGERS for part in w.parts)
 
 
@@ -578,6 +578,8 @@ def _matmul(
     variants |= {"split": "parts" if split else "none"}
     if isinstance(x, Packed):
         rec.dispatch("matmul_int8", {**buffers, **_packed_input(x)}, grid, variants, **shape)
+    elif limits.matrix:
+        rec.dispatch("matmul_matrix", {**buffers, "x": x}, grid, variants, **shape)
     else:
         rec.dispatch("matmul", {**buffers, "x": x}, grid, {**variants, "tile": limits.tile}, **shape)
     if split:

@@ -34,7 +34,7 @@ _DEFAULT_LIMITS = {
     "max-storage-buffers-per-shader-stage": 8,
 }
 # naga says `subgroup`, and knows the built-in functions without the directive that Tint wants.
-_WANTED_FEATURES = ("timestamp-query", "shader-f16", "subgroups", "subgroup")
+_WANTED_FEATURES = ("timestamp-query", "shader-f16", "subgroups", "subgroup", "chromium-experimental-subgroup-matrix")
 _COMPILERS = 4  # threads
 _UNFREED = 64 << 20  # bytes that growing may leave to be freed later
 
@@ -147,7 +147,7 @@ class NativeDevice:
             number, label = pipeline["module"], pipeline["label"]
             if number not in compiled:
                 with shader_errors(label, modules[number], self.info.name):
-                    compiled[number] = self._device.create_shader_module(code=modules[number], label=label)
+                    compiled[number] = self._calls.compile(modules[number], label)
 
         def make(pipeline: dict[str, Any]) -> Any:
             with shader_errors(pipeline["label"], modules[pipeline["module"]], self.info.name):

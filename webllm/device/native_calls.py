@@ -1,4 +1,4 @@
-"""The C functions under wgpu-py's methods, for what every step does: encode, submit, read back.
+"""The C functions under wgpu-py's methods, for what every step does: encode, submit, read back; and to compile.
 
 wgpu-py's own cost several times as much, and its way of mapping a buffer waits for everything that was submitted, where
 a step wants to wait for itself alone (docs/log.md).
@@ -36,8 +36,8 @@ class Calls:
     """
 
     def __init__(self, device: Any) -> None:
-        library = sys.modules[type(device).__module__]
-        self._device, self._queue = device._internal, device.queue
+        self._library = library = sys.modules[type(device).__module__]
+        self._gpu, self._device, self._queue = device, device._internal, device.queue
         self._ffi, self._raw, self._checked = library.ffi, library.lib, library.libf
         self._numbered = hasattr(library.libf, "wgpuQueueSubmitForIndex")
         mapped = "void(WGPUMapAsyncStatus, WGPUStringView, void *, void *)"
@@ -52,6 +52,22 @@ class Calls:
         text = self._ffi.string(message.data, message.length).decode(errors="replace") if message.data else ""
         self._ffi.from_handle(told).append((status, text))
         self._awaited.discard(told)
+
+    def compile(self, code: str, label: str) -> Any:
+        """A shader module. wgpu-native counts the turns of every loop, so that none is endless, for 5 % of a
+        step. Kernels end theirs, so they do without; indices are checked as ever.
+        """
+        if not hasattr(self._checked, "wgpuDeviceCreateShaderModuleTrusted"):
+            return self._gpu.create_shader_module(code=code, label=label)
+        texts = [self._ffi.new("char[]", text.encode()) for text in (code, label)]
+        views = [{"data": text, "length": len(text) - 1} for text in texts]
+        chain = {"sType": self._raw.WGPUSType_ShaderSourceWGSL}
+        source = self._ffi.new("WGPUShaderSourceWGSL *", {"chain": chain, "code": views[0]})
+        chained = self._ffi.cast("WGPUChainedStruct *", source)
+        wanted = self._ffi.new("WGPUShaderModuleDescriptor *", {"nextInChain": chained, "label": views[1]})
+        checks = self._raw.WGPUShaderRuntimeChecks_BoundsChecks
+        module = self._checked.wgpuDeviceCreateShaderModuleTrusted(self._device, wanted, checks)
+        return self._library.GPUShaderModule(label, module, self._gpu)
 
     def encode(self, encoder: Any, launches: Sequence[Launch], rows: int, length: int, stamps: Any = None) -> None:
         """One compute pass; sizes that are not numbers get their value here. stamps: its timestamps, if it has any."""

@@ -22,11 +22,11 @@ Key = tuple[str, tuple[str, ...]]  # kernel, variants
 
 # Normalised mean squared error of a kernel that computes in f32, and of those that round their inputs by a feature: to
 # halves, and to 8 bits, which is 2e-5 for a product and more behind a gate that is nearly closed.
+OPTIONAL = ("subgroups", "f16", "matrix", "int8")  # names of `Limits`
 WORST = 1e-7
 WORST_WITH = {"shader-f16": 1e-6, "packed_4x8_integer_dot_product": 1e-3}
-# Whose compilers make one instruction of a product of packed integers. Metal has none, and a browser does not tell what
-# it runs on; Chromium 150 took three times as long on a GPU where wgpu-native did not.
-INTEGER_DOTS = ("Vulkan", "D3D12")
+# Whose compilers make many instructions of a product of packed integers.
+NO_INTEGER_DOTS = ("Metal",)
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ async def open_tested(open_device: Callable[[], Awaitable[Device]], *, exact: bo
     """
     device = await open_device()
     try:
-        software, dots = device.info.software, device.info.backend in INTEGER_DOTS
+        software, dots = device.info.software, device.info.backend not in NO_INTEGER_DOTS
         limits = Limits.of(device.limits, device.features, software=software, exact=exact, integer_dots=dots)
-        for feature, tried in {"subgroups": [RMS_NORM], "f16": [MATMUL], "int8": _products(limits)}.items():
+        for feature in OPTIONAL:
             if not getattr(limits, feature):
                 continue
-            results = [result for case in tried for result in await try_case(device, case, feature)]
+            results = [result for case in _tried(feature, limits) for result in await try_case(device, case, feature)]
             if failed := [result for result in results if not result.ok]:
                 limits = _with(limits, {feature: False})
                 warnings.warn(_told(device, feature, failed[0]), KernelWarning, stacklevel=2)
@@ -81,10 +81,12 @@ async def open_tested(open_device: Callable[[], Awaitable[Device]], *, exact: bo
     return device, limits
 
 
-def _products(limits: Limits) -> list[Case]:
-    """Of as many rows as there are kernels for, of those that a device with these limits multiplies in integers."""
-    most = 1 if limits.small else 70 if limits.integer_dots else 8
-    return [case for rows, case in FEED_FORWARD.items() if rows <= most]
+def _tried(feature: str, limits: Limits) -> list[Case]:
+    """What has to be right for a feature to be used: small cases of the kernels that depend on it most."""
+    if feature == "int8":  # of as many rows as a device with these limits multiplies in integers
+        most = 1 if limits.small else 70 if limits.integer_tiles else 8
+        return [case for rows, case in FEED_FORWARD.items() if rows <= most]
+    return [RMS_NORM if feature == "subgroups" else MATMUL]
 
 
 async def selftest(
@@ -134,7 +136,7 @@ def worst(runs: Iterable[list[Result]]) -> list[Result]:
 def optional(device: Device) -> list[str]:
     """The optional features that the device has, by the names of `Limits`."""
     limits = Limits.of(device.limits, device.features)
-    return [feature for feature in ("subgroups", "f16", "int8") if getattr(limits, feature)]
+    return [feature for feature in OPTIONAL if getattr(limits, feature)]
 
 
 async def try_case(device: Device, case: Case, feature: str | None = None) -> list[Result]:

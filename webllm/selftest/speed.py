@@ -30,7 +30,8 @@ async def speeds(device: Device) -> dict[Key, float]:
     least = Limits.of(device.limits, software=device.info.software)
     full = Limits.of(device.limits, device.features)
     found: dict[Key, float] = {}
-    for limits in (least, replace(least, subgroups=full.subgroups, f16=full.f16, int8=full.int8)):
+    common = replace(least, subgroups=full.subgroups, f16=full.f16, int8=full.int8)
+    for limits in (least, common, replace(common, matrix=full.matrix)):
         for quant in QUANTS:
             program = _program(device, limits, quant)
             unknown = {key: one for key, one in _largest(program).items() if key not in found}
