@@ -28,7 +28,13 @@ ROOM = 512  # positions that the KV cache has room for at first; it grows with t
 KV_BYTES = {"f16": (2, 0), "f32": (4, 0), "int8": (1, 8)}  # of a number; of a position's scales, for each head
 ROW_BYTES = 16  # token, position, sequence, emitted
 STEP_HEADER = 16
-_NOT_WEIGHTS = ("rope_freqs.weight", "rotary_emb.inv_freq")  # of tensors that are read elsewhere, or follow from others
+_NOT_WEIGHTS = (
+    "rope_freqs.weight",
+    "rotary_emb.inv_freq",
+    ".attn.bias",
+    ".attention.bias",
+    ".masked_bias",
+)  # of tensors that are read elsewhere, or follow from others
 
 
 @dataclass(frozen=True)

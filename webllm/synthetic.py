@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from webllm.checkpoint import Checkpoint, TensorInfo
+from webllm.checkpoint.hf_config import in_common_words
 from webllm.errors import RequestError
 from webllm.limits import Limits
 from webllm.models._config import Config
@@ -44,7 +45,7 @@ def checkpoint_from_config(config: Mapping[str, Any], quant: str = "q4") -> Chec
     """
     if quant not in QUANTS:
         raise RequestError(f"quant must be one of {', '.join(QUANTS)}, got {quant!r}")
-    bare = Checkpoint(f"{config.get('model_type')} {quant}", dict(config), tensors={}, sources=())
+    bare = Checkpoint(f"{config.get('model_type')} {quant}", in_common_words(config), tensors={}, sources=())
     return replace(bare, tensors={name: _tensor(name, shape, quant) for name, shape in _shapes(bare).items()})
 
 
@@ -65,6 +66,15 @@ class _Asked(Weights):
     def __init__(self, builder: Builder, checkpoint: Checkpoint) -> None:
         super().__init__(builder, checkpoint, 0, 0)
         self.shapes: Shapes = {}
+
+    def has(self, name: str) -> bool:
+        """Of what checkpoints may lack: biases of attention, by the configuration."""
+        return bool(self._checkpoint.config.get("attention_bias"))
+
+    def transposed(self, name: str, shape: tuple[int, int]) -> Matrix:
+        """Notes the name."""
+        self._note(name, (shape[1], shape[0]))
+        return Matrix(*shape, ())
 
     def matrix(self, *names: Name, shape: tuple[int, int], head_dim: int = 0) -> Matrix:
         """Notes the names; three are q, k and v, with as many rows as the heads of each."""

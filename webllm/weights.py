@@ -154,6 +154,29 @@ class Weights:
 
         return self._once(names, make)
 
+    def transposed(self, name: str, shape: tuple[int, int]) -> Matrix:
+        """A weight [rows, cols] that the checkpoint keeps as [cols, rows], in F32, F16 or BF16."""
+
+        def make() -> Matrix:
+            (tensor,) = self._tensors([name], (shape[1], shape[0]), 2)
+            how = import_of(tensor)
+            if how.kernel != "import_dense":
+                raise Unsupported(
+                    f"{name}: rows and columns are exchanged, and only F32, F16 and BF16 can be turned, unquantised"
+                )
+            part = self._empty_part(name, how.format, 0, *shape)
+            if self._builder.buffers[part.data].size > self._builder.limits.storage_binding:
+                raise Unsupported(f"{name}: {[*shape]} is too large for this device")
+            params = (how.block_bytes * shape[0], shape[0], 0, 16, 0)
+            buffers = (("raw", self._raw), ("params", self._params), ("data", part.data))
+            constants = (*how.constants, ("UNITS", -(-shape[1] // 32)))
+            grid = (-(-shape[0] // 64), Ceil("rows", 2), 1)
+            dispatch = Dispatch("import_turned", buffers, grid, constants)
+            self.uploads.append(Upload(tensor.source, tensor.offset, shape[1], params[0], params, dispatch))
+            return Matrix(*shape, (part,))
+
+        return self._once((name,), make)
+
     def glu(self, gate: Name, up: Name, shape: tuple[int, int]) -> Matrix:
         """Gate and up projections in alternating tiles of 16 rows. shape: [rows of each, cols].
 

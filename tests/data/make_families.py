@@ -2,8 +2,8 @@
 
     pip install torch transformers && python tests/data/make_families.py [CASE ...]
 
-A file has config.json, names and shapes of the tensors in model.safetensors, and logits and greedy ids in float32 on the
-CPU. The weights follow from the names.
+A file has config.json, names and shapes of the tensors in model.safetensors, and logits and greedy ids in float32 on
+the CPU. The weights follow from the names.
 """
 
 from __future__ import annotations

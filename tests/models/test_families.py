@@ -1,4 +1,4 @@
-"""Every family of models against `transformers`: tiny random checkpoints as it saves them, loaded from files, on a device.
+"""Every family of models against `transformers`: tiny random checkpoints as it saves them, from files, on a device.
 
 The cases are those of tests/models/families.py; what transformers computes lies in tests/data/families/.
 """

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from webllm import ops
 from webllm.models import gemma
+from webllm.models._norms import post_norm_block
 from webllm.ops import Cache, Heads, Tensor
 
 
@@ -38,9 +39,7 @@ class Model(gemma.Model):
 
     def block(self, layer: int, x: Tensor, cache: Cache) -> None:
         """One layer: what its parts give is normalised before it joins the residual stream."""
-        at, size = self.at(layer), self.config.hidden_size
-        ops.add_norm(self.attention(layer, x, cache), self.rms_norm(f"{at}.post_attention_layernorm", size), x)
-        ops.add_norm(self.mlp(layer, x), self.rms_norm(f"{at}.post_feedforward_layernorm", size), x)
+        post_norm_block(self, layer, x, cache)
 
     def head(self, x: Tensor, logits: Tensor) -> None:
         """The LM head, its logits within a bound."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from webllm import ops
 from webllm.models import gemma, gemma2
+from webllm.models._norms import qk_norm
 from webllm.models._rotary import Rotary, rotary
 from webllm.ops import Tensor
 
@@ -34,7 +34,4 @@ class Model(gemma2.Model):
 
     def qkv(self, layer: int, x: Tensor) -> Tensor:
         """Queries, keys and values, the first two normalised."""
-        qkv = super().qkv(layer, x)
-        q, k = (self.rms_norm(f"{self.at(layer)}.self_attn.{p}_norm", self.config.head_dim) for p in "qk")
-        ops.qk_norm(qkv, self.config.heads, q, k)
-        return qkv
+        return qk_norm(self, layer, super().qkv(layer, x), self.config.head_dim, self.config.head_dim)

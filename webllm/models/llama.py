@@ -19,6 +19,8 @@ from webllm.weights import Name, Weights
 class Model:
     """Records the steps of one model: operations on `weights`, as `config`, its config.json, says."""
 
+    biased = False  # whether all linear layers have biases
+    output = "self_attn.o_proj"
     attention_norm: str | None = "input_layernorm"  # before attention
     mlp_norm: str | None = "post_attention_layernorm"  # before the feed-forward layer
     defaults: ClassVar[Mapping[str, Any]] = {}  # for keys that config.json lacks
@@ -61,21 +63,20 @@ class Model:
 
     def attention(self, layer: int, x: Tensor, cache: Cache, add_to: Tensor | None = None) -> Tensor:
         """Attention of the layer, projected: [rows, hidden]."""
-        heads, o_proj = self.heads(layer), f"{self.at(layer)}.self_attn.o_proj"
-        weight = self.w.matrix(f"{o_proj}.weight", shape=(self.config.hidden_size, heads.heads * heads.dim))
-        qkv, bias = self.qkv(layer, x), self.optional(f"{o_proj}.bias", self.config.hidden_size)
-        return ops.attend(qkv, heads, cache, weight, bias=bias, add_to=add_to)
+        return self.attend(layer, self.qkv(layer, x), cache, add_to)
+
+    def attend(self, layer: int, qkv: Tensor, cache: Cache, add_to: Tensor | None = None) -> Tensor:
+        """Attention by queries, keys and values, projected: [rows, hidden]."""
+        heads, size, name = self.heads(layer), self.config.hidden_size, f"{self.at(layer)}.{self.output}"
+        weight = self.w.matrix(f"{name}.weight", shape=(size, heads.heads * heads.dim))
+        return ops.attend(qkv, heads, cache, weight, bias=self.bias(f"{name}.bias", size), add_to=add_to)
 
     def qkv(self, layer: int, x: Tensor) -> Tensor:
         """Queries, keys and values of the step's rows, side by side: [rows, heads.width]."""
         names = [f"{self.at(layer)}.self_attn.{p}_proj" for p in "qkv"]
         weights, biases = ([f"{name}.{what}" for name in names] for what in ("weight", "bias"))
-        return self.project(
-            x,
-            weights,
-            biases if self.config.flag("attention_bias", False) else (),
-            self.before(layer, self.attention_norm),
-        )
+        biased = self.biased or self.config.flag("attention_bias", False)
+        return self.project(x, weights, biases if biased else (), self.before(layer, self.attention_norm))
 
     def project(
         self, x: Tensor, weights: Sequence[Name], biases: Sequence[Name], norm: Norm | LayerNorm | None
@@ -111,13 +112,18 @@ class Model:
         """The root-mean-square norm called `name`."""
         return Norm(self.w.vector(f"{name}.weight", size=size), self.config.norm_eps)
 
+    def layer_norm(self, name: str) -> LayerNorm:
+        """The norm called `name` that takes the mean away too."""
+        weight, bias = (self.w.vector(f"{name}.{what}", size=self.config.hidden_size) for what in ("weight", "bias"))
+        return LayerNorm(weight, bias, self.config.norm_eps)
+
     def before(self, layer: int, name: str | None) -> Norm | LayerNorm | None:
         """The norm before a part of the layer, if it has one."""
         return None if name is None else self.norm(f"{self.at(layer)}.{name}")
 
-    def optional(self, name: str, size: int) -> Vector | None:
-        """A bias that not all checkpoints of the family have."""
-        return self.w.vector(name, size=size) if self.w.has(name) else None
+    def bias(self, name: str, size: int) -> Vector | None:
+        """The bias called `name`, if there is one."""
+        return self.w.vector(name, size=size) if self.biased or self.w.has(name) else None
 
     def embedding(self) -> Matrix:
         """A row a token."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from webllm import ops
 from webllm.models import qwen2
+from webllm.models._norms import qk_norm
 from webllm.ops import Tensor
 
 
@@ -17,7 +17,4 @@ class Model(qwen2.Model):
 
     def qkv(self, layer: int, x: Tensor) -> Tensor:
         """Queries, keys and values, the first two normalised."""
-        qkv = super().qkv(layer, x)
-        q, k = (self.rms_norm(f"{self.at(layer)}.self_attn.{p}_norm", self.config.head_dim) for p in "qk")
-        ops.qk_norm(qkv, self.config.heads, q, k)
-        return qkv
+        return qk_norm(self, layer, super().qkv(layer, x), self.config.head_dim, self.config.head_dim)
