@@ -158,7 +158,8 @@ def build(
     plans["sample"] = tail(ops.sample)
     if settings.context > ops.SHORT:
         plans["decode_long"] = decode(short=False)
-    _check_all_used(checkpoint, weights.unused(), config.tie_word_embeddings)
+    if not random:
+        _check_all_used(checkpoint, weights.unused(), config.tie_word_embeddings)
     uploads = random_uploads(builder, params) if random else weights.uploads
     buffers, errors = tuple(builder.buffers), {} if random else weights.errors
     program = Program(buffers, plans, _in_file_order(uploads), constants, settings.context, errors)

@@ -172,7 +172,15 @@ CASES: Mapping[str, Case] = {
         "gpt2",
         "GPT-2",
         "learned positions, weights as [in, out]",
-        sizes={"n_embd": 96, "n_layer": 3, "n_head": 4, "n_positions": 256, "vocab_size": 131, "bos_token_id": 1, "eos_token_id": 2},
+        sizes={
+            "n_embd": 96,
+            "n_layer": 3,
+            "n_head": 4,
+            "n_positions": 256,
+            "vocab_size": 131,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
     ),
 }
 

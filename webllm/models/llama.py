@@ -89,16 +89,19 @@ class Model:
 
     def mlp(self, layer: int, x: Tensor, add_to: Tensor | None = None) -> Tensor:
         """The gated feed-forward layer: [rows, hidden]."""
-        config, at = self.config, f"{self.at(layer)}.mlp"
-        gate_up = self.gate_up(layer)
-        down = self.w.matrix(f"{at}.down_proj.weight", shape=(config.hidden_size, config.intermediate_size))
-        gated = ops.glu(x, gate_up, self.before(layer, self.mlp_norm), to=down, act=config.act)
+        gate_up, down, norm = self.gate_up(layer), self.down(layer), self.before(layer, self.mlp_norm)
+        gated = ops.glu(x, gate_up, norm, to=down, act=self.config.act)
         return ops.linear(gated, down, add_to=add_to)
 
     def gate_up(self, layer: int) -> Matrix:
         """Gate and up projections, side by side."""
         gate, up = (f"{self.at(layer)}.mlp.{p}_proj.weight" for p in ("gate", "up"))
         return self.w.glu(gate, up, shape=(self.config.intermediate_size, self.config.hidden_size))
+
+    def down(self, layer: int) -> Matrix:
+        """The projection back to the residual stream."""
+        shape = (self.config.hidden_size, self.config.intermediate_size)
+        return self.w.matrix(f"{self.at(layer)}.mlp.down_proj.weight", shape=shape)
 
     def head(self, x: Tensor, logits: Tensor) -> None:
         """The last norm and the LM head; tied embeddings share the embedding's buffers."""
