@@ -193,3 +193,18 @@ def weight(name: str, shape: tuple[int, ...], norm: float = 1.0) -> NDArray[np.f
     if len(shape) == 1 and "norm" in name and not name.endswith("bias"):
         values += norm
     return values.astype(np.float32)
+
+
+def table() -> str:
+    """The families for docs/models.md, a row each; `python -m tests.models.families` prints it."""
+    families: dict[str, list[Case]] = {}
+    for case in CASES.values():
+        families.setdefault(case.family, []).append(case)
+    rows = (
+        f"| `{name}` | {cases[0].models} | {'; '.join(c.says for c in cases)} |" for name, cases in families.items()
+    )
+    return "\n".join(["| `model_type` | models | what is tested |", "|---|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    print(table())

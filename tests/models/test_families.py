@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from tests.kernels.conftest import open_native
-from tests.models.families import CASES, POSITIONS, Case, weight
+from tests.models.families import CASES, POSITIONS, Case, table, weight
 from webllm import models
 from webllm.device.native import NativeDevice
 from webllm.engine import Engine
@@ -93,3 +93,8 @@ def test_a_configuration_alone_plans_the_tensors_that_transformers_saves(name: s
 
 def test_every_family_has_a_case() -> None:
     assert {case.family for case in CASES.values()} == set(models.known())
+
+
+def test_the_page_of_models_lists_the_families_that_are_tested() -> None:
+    page = (DATA.parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    assert table() in page, "run: python -m tests.models.families, and put what it prints into docs/models.md"
