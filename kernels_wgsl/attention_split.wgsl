@@ -1,4 +1,4 @@
-// attention_split: stores the row's k and v, then softmax(q . K SCALE) V over every SPLITS'th block of 128 positions, for GROUP heads
+// attention_split: stores the row's k and v, then softmax(q . K SCALE) V over every SPLITS'th block of 128 positions that the row sees, for GROUP heads
 // binding 0 step    read       Step             one record a row
 // binding 3 qkv     read       array<vec4<f32>> [rows][HEADS + 2 KV_HEADS][HEAD_DIM / 4] not rotated
 // binding 4 k_cache read_write array<KvUnit>    [pages][KV_HEADS][HEAD_DIM / 8 + KV_SCALES][32]
@@ -6,7 +6,7 @@
 // binding 6 part    read_write array<vec4<f32>> [rows][HEADS][SPLITS][HEAD_DIM / 4] not normalised
 // binding 7 stats   read_write array<vec2<f32>> [rows][HEADS][SPLITS] maximum, sum
 // grid    KV_HEADS ceil(HEADS / KV_HEADS / GROUP), at most SPLITS, rows
-// uses    step pages kv rope store outer reduce
+// uses    step pages kv rope store outer reduce cap window
 // why     As many workgroups as fill the GPU, at any length; each corrects its softmax block by block. The split with the row's own position stores its k and v: no dispatch of its own.
 
 override HEADS: u32;
@@ -56,11 +56,11 @@ fn load_queries(r: u32, position: u32, head: u32, heads: u32, t: u32) {
     let pair = i % half;
     var turned = array<vec4<f32>, 2>();
     if (h < heads) {
-      let at = (r * (HEADS + 2u * KV_HEADS) + head + h) * 2u * half + pair;
-      turned = rotate(position, pair, qkv[at], qkv[at + half]);
+      let at = (r * (HEADS + 2u * KV_HEADS) + head + h) * 2u * half;
+      turned = rotate(position, pair, qkv[at + pair_low(pair)], qkv[at + pair_high(pair)]);
     }
-    scratch[4u * pair + h] = turned[0];
-    scratch[4u * (pair + half) + h] = turned[1];
+    scratch[4u * pair_low(pair) + h] = turned[0];
+    scratch[4u * pair_high(pair) + h] = turned[1];
   }
   for (var i = HEAD_DIM + t; i < (HEAD_DIM + 63u) / 64u * 64u; i += WG) {
     scratch[i] = vec4<f32>();
@@ -98,7 +98,7 @@ fn score_position(page: u32, p: u32) -> vec4<f32> {
       + unit_dots(u + 4u, keys.u4, scales) + unit_dots(u + 5u, keys.u5, scales)
       + unit_dots(u + 6u, keys.u6, scales) + unit_dots(u + 7u, keys.u7, scales);
   }
-  return score * SCALE;
+  return capped(score * SCALE);
 }
 
 fn value_unit(slot: u32, p: u32, unit: u32) -> KvUnit {
@@ -172,8 +172,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
   let head = kv_head * per_kv + group.x % groups * GROUP;
   let heads = min(GROUP, (kv_head + 1u) * per_kv - head);
   let owns = row.position / WG % SPLITS == group.y;
+  let seen = window_start(row.position);
+  // This split's first block that the row sees.
+  let start = WG * (group.y + (max(seen / WG, group.y) - group.y + SPLITS - 1u) / SPLITS * SPLITS);
   if (t < 4u) {
-    page_at[t] = kv_page(row.sequence, WG * group.y + 32u * t, kv_head);
+    page_at[t] = kv_page(row.sequence, start + 32u * t, kv_head);
   }
   if (t == 0u) {
     weights[WG] = vec4<f32>();
@@ -199,7 +202,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
   var sums = Sums();
   var slot = 0u;
   // A step that waits for the host may be longer than its row: what lies beyond is not merged.
-  for (var first = WG * group.y; first <= row.position; first += WG * SPLITS) {
+  for (var first = start; first <= row.position; first += WG * SPLITS) {
     let count = min(WG, row.position + 1u - first);
     var next_page = 0u;
     if (t < 4u) {
@@ -207,7 +210,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     }
     var score = vec4<f32>(-3.0e38);
     var scale = 1.0;  // of V
-    if (t < count) {
+    let visible = t < count && first + t >= seen;
+    if (visible) {
       score = score_position(page_at[slot + t / 32u], t % 32u);
       if (KV_SCALES > 0u) {
         scale = kv_scale(v_cache[page_at[slot + t / 32u] + scales_at(t % 32u)], 0u);
@@ -217,7 +221,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, lane: Lane) {
     var values = load_values(slot, unit, p, lanes, count - 1u);
     let larger = max(most, reduce_max(score, lane));
     let keep = exp(most - larger);
-    let weight = select(vec4<f32>(), exp(score - larger), t < count);
+    let weight = select(vec4<f32>(), exp(score - larger), visible);
     most = larger;
     sum = sum * keep + weight;
     sums = Sums(scaled(sums.low, keep), scaled(sums.high, keep));

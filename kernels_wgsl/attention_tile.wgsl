@@ -1,11 +1,11 @@
-// attention_tile: y[r, h] = softmax(q[r, h] . K SCALE) V over positions up to that of row r
+// attention_tile: y[r, h] = softmax(q[r, h] . K SCALE) V over the positions that row r sees, up to its own
 // binding 0 step    read       Step             one record a row, consecutive positions of one sequence
 // binding 3 qkv     read       array<vec4<f32>> [rows][HEADS + 2 KV_HEADS][HEAD_DIM / 4] rotated
 // binding 4 k_cache read       array<KvUnit>    [pages][KV_HEADS][HEAD_DIM / 8 + KV_SCALES][32]
 // binding 5 v_cache read       array<KvUnit>    [pages][KV_HEADS][32][HEAD_DIM / 8 + KV_SCALES] scales behind all units
 // binding 6 y       read_write array<vec4<f32>> [rows][HEADS][HEAD_DIM / 4]
 // grid    HEADS, rows / 32
-// uses    step pages kv outer
+// uses    step pages kv outer cap window
 // why     Flash attention (Dao et al. 2022): 32 rows meet a page of 32 keys, 4 x 4 scores a thread; the softmax is corrected page by page. Two teams of threads take every other page each.
 
 override HEADS: u32;
@@ -116,10 +116,14 @@ fn score_page(at: Place, page: u32) -> mat4x4<f32> {
   return score;
 }
 
-// Scores of one row, as far as it may see them: `visible` keys of this page.
+// Scores of one row, as far as it may see them: `visible` keys of this page, or the last WINDOW of those.
 fn masked(score: vec4<f32>, key: u32, visible: i32) -> vec4<f32> {
   let keys = vec4<i32>(i32(key)) + vec4<i32>(0, 1, 2, 3);
-  return select(vec4<f32>(-3.0e38), score * SCALE, keys < vec4<i32>(visible));
+  var sees = keys < vec4<i32>(visible);
+  if (WINDOW > 0u) {
+    sees = sees & (keys >= vec4<i32>(visible - i32(WINDOW)));
+  }
+  return select(vec4<f32>(-3.0e38), capped(score * SCALE), sees);
 }
 
 fn largest(v: vec4<f32>) -> f32 {
@@ -225,7 +229,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   var t6 = mat4x4<f32>();
   var t7 = mat4x4<f32>();
   let end = first_position + rows;
-  for (var first = 0u; first < end; first += 64u) {
+  for (var first = window_start(first_position) / 64u * 64u; first < end; first += 64u) {
     let base = first + 32u * team;
     let page = kv_page(sequence, min(base, end - 1u), kv_head);  // the last team's may lie beyond, where it sees nothing
     var s = score_page(at, page);

@@ -1,6 +1,6 @@
-// matvec_glu: y[r, OFFSET + n] = silu(G[n] . input[r]) * (U[n] . input[r])
+// matvec_glu: y[r, OFFSET + n] = act(G[n] . input[r]) * (U[n] . input[r])
 // grid    ROWS / PER, rows
-// uses    weight row gated
+// uses    weight row act gated
 // why     Tiles of gate and up rows alternate, so one workgroup has both and the products never reach memory.
 
 override COLS: u32;
@@ -40,5 +40,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     product = partial[t].xy * row_scale(squares);
   }
   workgroupBarrier();
-  put(group.y, n, t, product.x / (1.0 + exp(-product.x)) * product.y);
+  put(group.y, n, t, act(product.x) * product.y);
 }

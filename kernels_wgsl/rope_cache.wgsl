@@ -28,8 +28,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
     store_own(row, head - HEADS, t);
   } else if (t < half) {
-    let turned = rotate(row.position, t, qkv[at + t], qkv[at + half + t]);
-    qkv[at + t] = turned[0];
-    qkv[at + half + t] = turned[1];
+    let low = at + pair_low(t);
+    let high = at + pair_high(t);
+    let turned = rotate(row.position, t, qkv[low], qkv[high]);
+    qkv[low] = turned[0];
+    qkv[high] = turned[1];
   }
 }

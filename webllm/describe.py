@@ -29,7 +29,7 @@ _PRODUCT_AT = {"pack": 1, "sum_parts": -1}  # kernels that prepare or finish the
 _PART_OF_KERNEL = {
     "embed": "embedding",
     "rope_cache": "attention",
-    "silu_mul": "gate+up",
+    "act_mul": "gate+up",
     "argmax_tile": "choose",
     "next_token": "choose",
     "score_tile": "choose",

@@ -15,6 +15,7 @@ from webllm.checkpoint import Checkpoint, TensorInfo
 from webllm.device import Device
 from webllm.kernels import Edits
 from webllm.limits import Limits
+from webllm.models._rotary import Rotary
 from webllm.ops import Builder, Cache, Heads, Matrix, Recorder, Tensor, Vector
 from webllm.plan import PIECE_BYTES, Program
 from webllm.program import page_bytes, rope_table, step_bytes
@@ -106,7 +107,7 @@ class Lab:
         """An empty cache whose pages lie in the order given. kind: "f16", "f32" or "int8"."""
         size = len(pages) * page_bytes(heads, kind)
         self.constants["pages"] = b"".join(page.to_bytes(4, "little") for page in pages)
-        self.constants["rope"] = rope_table(frequencies, context)
+        self.constants["rope"] = rope_table(Rotary(tuple(frequencies)), context)
         return Cache(
             self.builder.buffer("k", size, "state"),
             self.builder.buffer("v", size, "state"),
@@ -114,6 +115,7 @@ class Lab:
             self.step(records),
             self.builder.buffer("pages", 4 * len(pages), "constant"),
             self.builder.buffer("rope", len(self.constants["rope"]), "constant"),
+            2 * len(frequencies),
             context,
         )
 

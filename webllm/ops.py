@@ -22,6 +22,7 @@ SHORT = 8 * SPLIT  # lengths up to which a plan may merge the splits inside o_pr
 TILE = 64  # rows, and outputs of a row, that one workgroup of the prefill matmul takes
 PARTS = 8  # into how many a product of few tiles is cut at most
 FEW = 8  # rows that one pass over a weight serves without tiles
+ACTS = {"silu": 0, "gelu": 1, "gelu_tanh": 2}  # activation functions, by their number in act.wgsl
 INTEGERS = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q6", "q2")  # formats that multiply 8-bit activations
 RING = 64  # tokens the result buffer holds before it wraps
 
@@ -130,6 +131,15 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class LayerNorm:
+    """Layer normalisation (Ba et al. 2016), which takes the mean away first, and has a bias."""
+
+    weight: Vector
+    bias: Vector
+    eps: float
+
+
+@dataclass(frozen=True)
 class Part:
     """Consecutive rows of a matrix in one format. `scales` is None for f32, f16 and bf16.
 
@@ -173,25 +183,44 @@ class Cache:
     step: int
     pages: int
     rope: int
+    rotary: int  # numbers of a head that are rotated, its first ones
     context: int  # positions that the cache holds
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Shape of grouped-query attention. q, k and v of a row lie side by side, `width` numbers."""
+    """Grouped-query attention. q, k and v of a row lie side by side, `width` numbers.
+
+    scale: what scores are multiplied with; None for dim ** -0.5. cap: a soft bound of scores, 0 for none. window: so
+    many positions are attended to, the row's own among them; 0 for all.
+    """
 
     heads: int
     kv_heads: int
     dim: int
+    scale: float | None = None
+    cap: float = 0.0
+    window: int = 0
 
     @property
     def width(self) -> int:
         return (self.heads + 2 * self.kv_heads) * self.dim
 
 
-def embed(rec: Recorder, table: Matrix, step: int) -> Tensor:
-    """Rows of `table` for the tokens of the step: [rows, cols]."""
+def embed(rec: Recorder, table: Matrix, step: int, scale: float = 1.0) -> Tensor:
+    """Rows of `table` for the tokens of the step, times `scale`: [rows, cols]."""
     y = rec.empty(rec.rows, table.cols)
+    _look_up(y, table, step, {} if scale == 1.0 else {"SCALE": scale})
+    return y
+
+
+def add_positions(x: Tensor, table: Matrix, step: int) -> None:
+    """Add the rows of `table` for the positions of the step to `x` in place."""
+    _look_up(x, table, step, {"POSITIONS": True})
+
+
+def _look_up(y: Tensor, table: Matrix, step: int, how: Mapping[str, float]) -> None:
+    rec = y.rec
     for part in table.parts:
         rec.dispatch(
             "embed",
@@ -201,8 +230,8 @@ def embed(rec: Recorder, table: Matrix, step: int) -> Tensor:
             COLS=table.cols,
             FIRST=part.first,
             ROWS=part.rows,
+            **how,
         )
-    return y
 
 
 def rms_norm(x: Tensor, norm: Norm) -> Tensor:
@@ -210,6 +239,45 @@ def rms_norm(x: Tensor, norm: Norm) -> Tensor:
     y = x.rec.empty(*x.shape)
     _rms_norm(x, norm, {"half": "f32"}, {"y": y})
     return y
+
+
+def layer_norm(x: Tensor, norm: LayerNorm) -> Tensor:
+    """Each row of `x` less its mean, scaled to unit variance, times the weight, plus the bias."""
+    _check_norm("layer_norm", x, norm)
+    y = x.rec.empty(*x.shape)
+    buffers: dict[str, Tensor | int] = {"x": x, "weight": norm.weight.buffer, "bias": norm.bias.buffer, "y": y}
+    _reduce_rows("layer_norm", x, buffers, norm.eps)
+    return y
+
+
+def add_norm(x: Tensor, norm: Norm, add_to: Tensor) -> None:
+    """Add the norm of each row of `x` to `add_to` in place."""
+    _check_norm("add_norm", x, norm)
+    _reduce_rows("add_norm", x, {"x": x, "weight": norm.weight.buffer, "y": add_to}, norm.eps)
+
+
+def qk_norm(qkv: Tensor, heads: Heads, q: Norm, k: Norm) -> None:
+    """Normalise q and k in place: each head, where the weights are of a head's size, or all heads together."""
+    spans = [(count * heads.dim) // norm.weight.size for count, norm in ((heads.heads, q), (heads.kv_heads, k))]
+    for count, span, norm in ((heads.heads, spans[0], q), (heads.kv_heads, spans[1], k)):
+        if span not in (1, count) or span * norm.weight.size != count * heads.dim:
+            raise ValueError(f"qk_norm: wanted weights for one head or for all of {heads}, got [{norm.weight.size}]")
+    qkv.rec.dispatch(
+        "qk_norm",
+        {"qkv": qkv, "q_weight": q.weight.buffer, "k_weight": k.weight.buffer},
+        (sum(spans), qkv.rec.per_row(), 1),
+        {"reduce": qkv.rec.builder.limits.reduce},
+        STRIDE=heads.width,
+        Q_SPANS=spans[0],
+        Q_SPAN=q.weight.size,
+        K_SPAN=k.weight.size,
+        EPS=q.eps,
+    )
+
+
+def soft_cap(y: Tensor, cap: float) -> None:
+    """Bound numbers softly, in place: cap tanh(y / cap)."""
+    y.rec.dispatch("soft_cap", {"y": y}, (-(-y.shape[1] // 256), y.rec.per_row(), 1), COLS=y.shape[1], CAP=cap)
 
 
 def pack(x: Tensor) -> Packed:
@@ -227,7 +295,7 @@ def linear(
     x: Tensor | Packed,
     w: Matrix,
     *,
-    norm: Norm | None = None,
+    norm: Norm | LayerNorm | None = None,
     bias: Vector | None = None,
     add_to: Tensor | None = None,
     out: Tensor | None = None,
@@ -249,24 +317,39 @@ def linear(
     return _linear(_input(x, w, norm), w, bias, y, add=add_to is not None)
 
 
-def glu(x: Tensor, w: Matrix, norm: Norm, to: Matrix | None = None) -> Tensor | Packed:
-    """silu(x @ gate.T) * (x @ up.T) of the normalised rows (SwiGLU, Shazeer 2020): [rows, w.rows / 2].
+def act(x: Tensor, kind: str, to: Matrix | None = None) -> Tensor | Packed:
+    """An activation function of each number. kind: one of `ACTS`. to: as in `glu`."""
+    rec, (rows, width) = x.rec, x.shape
+    y = rec.packed(rows, width) if to is not None and multiplies_integers(rec, to) else rec.empty(rows, width)
+    half, output = _output(y)
+    rec.dispatch(
+        "act", {"x": x, **output}, (-(-width // 1024), rec.per_row(), 1), {"half": half}, COLS=width, ACT=ACTS[kind]
+    )
+    return y
+
+
+def glu(
+    x: Tensor, w: Matrix, norm: Norm | LayerNorm | None, to: Matrix | None = None, act: str = "silu"
+) -> Tensor | Packed:
+    """act(x @ gate.T) * (x @ up.T) of the normalised rows (Shazeer 2020): [rows, w.rows / 2].
 
     w: gate and up in alternating tiles (`Matrix.glu`), or all of gate above all of up. to: the weight that takes the
-    result, which is packed if that multiplies integers.
+    result, which is packed if that multiplies integers. act: one of `ACTS`; SwiGLU has "silu".
     """
+    gate = {} if act == "silu" else {"ACT": ACTS[act]}
     rec, (rows, _), width = x.rec, x.shape, w.rows // 2
     _check_cols("glu", x, w)
     if to is not None and to.cols != width:
         raise ValueError(f"glu: the next weight must take {width} columns, got [{to.rows}, {to.cols}]")
     y = rec.packed(rows, width) if to is not None and multiplies_integers(rec, to) else rec.empty(rows, width)
     if rec.rows == 1 and w.glu:
-        _glu_parts(_input(x, w, norm), w, y)
+        _glu_parts(_input(x, w, norm), w, y, gate)
         return y
     both = linear(x, _as_stored(w) if w.glu else w, norm=norm)
     half, output = _output(y)
     grid = (-(-width // 1024), rec.per_row(), 1)
-    rec.dispatch("silu_mul", {"x": both, **output}, grid, {"half": half}, COLS=width, TILE=16 if w.glu else width)
+    tile = 16 if w.glu else width
+    rec.dispatch("act_mul", {"x": both, **output}, grid, {"half": half}, COLS=width, TILE=tile, **gate)
     return y
 
 
@@ -286,27 +369,35 @@ def store(qkv: Tensor, heads: Heads, cache: Cache) -> None:
         (heads.heads + heads.kv_heads, qkv.rec.per_row(), 1),
         {"kv": cache.kind},
         HEADS=heads.heads,
+        ROTARY=cache.rotary,
         **_cache_shape(heads, cache),
     )
 
 
-def attend(qkv: Tensor, heads: Heads, cache: Cache, o_proj: Matrix, add_to: Tensor) -> None:
-    """Store the rows' k and v, attend causally to all cached positions, project, and add to `add_to` in place.
+def attend(
+    qkv: Tensor,
+    heads: Heads,
+    cache: Cache,
+    o_proj: Matrix,
+    *,
+    bias: Vector | None = None,
+    add_to: Tensor | None = None,
+) -> Tensor:
+    """Store the rows' k and v, attend causally to the cached positions, project, and add to `add_to` in place if given.
 
-    qkv: [rows, heads.width], not rotated   o_proj: [n, heads * dim]   add_to: [rows, n]
+    qkv: [rows, heads.width], not rotated   o_proj: [n, heads * dim]   bias: [n]   returns: [rows, n]
     """
     _check_heads("attend", qkv, heads)
     if qkv.rec.rows > 1:
         store(qkv, heads, cache)
-        linear(_attend_many(qkv, heads, cache), o_proj, add_to=add_to)
-        return
+        return linear(_attend_many(qkv, heads, cache), o_proj, bias=bias, add_to=add_to)
     splits = _attend_splits(qkv, heads, cache)
     row = "int8" if multiplies_integers(qkv.rec, o_proj) else "f32"
     shares = 4 * heads.heads * splits.count
     if qkv.rec.short and qkv.rec.builder.limits.holds_row(o_proj.cols, row, shares):
-        _linear(Input(splits.part, row, splits), o_proj, None, add_to, add=True)
-    else:
-        linear(_merge(splits), o_proj, add_to=add_to)
+        y = add_to or qkv.rec.empty(qkv.shape[0], o_proj.rows)
+        return _linear(Input(splits.part, row, splits), o_proj, bias, y, add=add_to is not None)
+    return linear(_merge(splits), o_proj, bias=bias, add_to=add_to)
 
 
 def next_token(logits: Tensor, step: int, result: int) -> None:
@@ -380,10 +471,12 @@ class Input:
     source: Norm | Splits | None = None
 
 
-def _input(x: Tensor | Packed, w: Matrix, norm: Norm | None) -> Input:
+def _input(x: Tensor | Packed, w: Matrix, norm: Norm | LayerNorm | None) -> Input:
     """x as the weight wants it. A matvec prepares it itself where the row fits in workgroup memory."""
     if isinstance(x, Packed):
         return Input(x, "packed")
+    if isinstance(norm, LayerNorm):
+        x, norm = layer_norm(x, norm), None
     integers = multiplies_integers(x.rec, w)
     row = "int8" if integers else "f32"
     fits = x.rec.rows == 1 and x.rec.builder.limits.holds_row(w.cols, row)
@@ -402,11 +495,20 @@ def _packed_norm(x: Tensor, norm: Norm) -> Packed:
 
 def _rms_norm(x: Tensor, norm: Norm, half: dict[str, str], output: Mapping[str, Tensor | int]) -> None:
     cols = x.shape[1]
-    if norm.weight.size != cols:
-        raise ValueError(f"rms_norm: weight must be [{cols}] for x {[*x.shape]}, got [{norm.weight.size}]")
+    _check_norm("rms_norm", x, norm)
     buffers = {"x": x, "weight": norm.weight.buffer, **output}
     variants = {"reduce": x.rec.builder.limits.reduce, **half}
     x.rec.dispatch("rms_norm", buffers, (1, x.rec.per_row(), 1), variants, COLS=cols, EPS=norm.eps)
+
+
+def _check_norm(op: str, x: Tensor, norm: Norm | LayerNorm) -> None:
+    if norm.weight.size != x.shape[1]:
+        raise ValueError(f"{op}: weight must be [{x.shape[1]}] for x {[*x.shape]}, got [{norm.weight.size}]")
+
+
+def _reduce_rows(kernel: str, x: Tensor, buffers: Mapping[str, Tensor | int], eps: float) -> None:
+    variants = {"reduce": x.rec.builder.limits.reduce}
+    x.rec.dispatch(kernel, buffers, (1, x.rec.per_row(), 1), variants, COLS=x.shape[1], EPS=eps)
 
 
 def _output(y: Tensor | Packed) -> tuple[str, dict[str, Tensor | int]]:
@@ -427,14 +529,14 @@ def _as_stored(w: Matrix) -> Matrix:
     return Matrix(sum(part.rows for part in w.parts), w.cols, w.parts)
 
 
-def _glu_parts(x: Input, w: Matrix, y: Tensor | Packed) -> None:
+def _glu_parts(x: Input, w: Matrix, y: Tensor | Packed, gate: Mapping[str, int]) -> None:
     """Decode: one dispatch a part of a weight with alternating tiles, whose last tile may be padded."""
     width = w.rows // 2
     gated, output = _output(y)
     for part in w.parts:
         first = part.first // 2
         rows = min(part.rows // 2, width - first)
-        shape = {"COLS": w.cols, "ROWS": rows, "STRIDE": width, "OFFSET": first}
+        shape = {"COLS": w.cols, "ROWS": rows, "STRIDE": width, "OFFSET": first, **gate}
         variants = {"weight": part.format, "gated": gated}
         _matvec("matvec_glu", x, rows, {**part.buffers, **output}, variants, shape)
 
@@ -546,6 +648,16 @@ def _cache_shape(heads: Heads, cache: Cache) -> dict[str, int]:
     return {"KV_HEADS": heads.kv_heads, "HEAD_DIM": heads.dim, "MAX_PAGES": -(-cache.context // PAGE)}
 
 
+def _scores(heads: Heads) -> dict[str, float]:
+    """The constants of what attention makes of products; what is not there is left out."""
+    scale = heads.dim**-0.5 if heads.scale is None else heads.scale
+    return (
+        {"SCALE": scale}
+        | ({"CAP": heads.cap} if heads.cap else {})
+        | ({"WINDOW": heads.window} if heads.window else {})
+    )
+
+
 @dataclass(frozen=True)
 class Splits:
     """What attention leaves of each split of the cache: sums [heads, count, dim], maxima and sums of weights."""
@@ -574,7 +686,8 @@ def _attend_splits(qkv: Tensor, heads: Heads, cache: Cache) -> Splits:
         HEADS=heads.heads,
         GROUP=-(-per_kv // groups),
         SPLITS=count,
-        SCALE=heads.dim**-0.5,
+        ROTARY=cache.rotary,
+        **_scores(heads),
         **_cache_shape(heads, cache),
     )
     return Splits(part, stats, cache.step, heads, count)
@@ -615,7 +728,7 @@ def _attend_many(qkv: Tensor, heads: Heads, cache: Cache) -> Tensor:
         (heads.heads, rec.per_row(PAGE), 1),
         {"kv": cache.kind},
         HEADS=heads.heads,
-        SCALE=heads.dim**-0.5,
+        **_scores(heads),
         **_cache_shape(heads, cache),
     )
     return y

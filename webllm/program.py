@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -16,17 +16,25 @@ from webllm.checkpoint import Checkpoint
 from webllm.errors import BadModel, RequestError, Unsupported, WebLLMError
 from webllm.limits import Limits
 from webllm.memory import share_scratch
+from webllm.models._rotary import Rotary
 from webllm.ops import PAGE, RING, TILE, Builder, Cache, Heads, Recorder, Tensor
 from webllm.plan import PIECE_BYTES, Plan, Program, Upload
 from webllm.weights import Weights, random_uploads
 
 CHUNK = 1024  # rows of a prefill step: many, so that narrow weights fill the GPU
 DEFAULT_CONTEXT = 4096
+MAX_LAYERS = 4096
 ROOM = 512  # positions that the KV cache has room for at first; it grows with the conversation
 KV_BYTES = {"f16": (2, 0), "f32": (4, 0), "int8": (1, 8)}  # of a number; of a position's scales, for each head
 ROW_BYTES = 16  # token, position, sequence, emitted
 STEP_HEADER = 16
-_NOT_WEIGHTS = ("rope_freqs.weight", "rotary_emb.inv_freq")  # of tensors that are read elsewhere, or follow from others
+_NOT_WEIGHTS = (
+    "rope_freqs.weight",
+    "rotary_emb.inv_freq",
+    ".attn.bias",
+    ".attention.bias",
+    ".masked_bias",
+)  # of tensors that are read elsewhere, or follow from others
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Settings:
 
 
 def architecture(checkpoint: Checkpoint) -> ModuleType:
-    """The module of `webllm.models` for the checkpoint's `model_type`.
+    """The module of `webllm.models` for the checkpoint's `model_type`; what it has is a class `Model`.
 
     Raises `Unsupported` with the list of those there are.
     """
@@ -65,16 +73,21 @@ def context_size(checkpoint: Checkpoint, wanted: int | None) -> int:
     return wanted
 
 
-def read_config(
-    model: ModuleType, config: Mapping[str, Any], rope_factors: Sequence[float] = ()
-) -> tuple[Any, list[float]]:
-    """The model's own configuration, and its rotary frequencies, out of whatever a config.json may hold by mistake.
+def read_model(
+    checkpoint: Checkpoint, weights: Weights, context: int, rope_factors: Sequence[float] = ()
+) -> tuple[Any, list[Rotary]]:
+    """The architecture's `Model`, and each layer's rotary positions, out of whatever a config.json may hold by mistake.
 
     Raises `BadModel` or `Unsupported`.
     """
     try:
-        made = model.config_of(config)
-        return made, model.inverse_frequencies(made, rope_factors)
+        model = architecture(checkpoint).Model(checkpoint.config, weights)
+        layers = range(model.config.num_hidden_layers)
+        if len(layers) > MAX_LAYERS:
+            raise BadModel(f"the configuration claims {len(layers)} layers; at most {MAX_LAYERS} are allowed")
+        for layer in layers:
+            model.heads(layer)
+        return model, [model.rotary(layer, context, rope_factors) for layer in layers]
     except WebLLMError:
         raise
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
@@ -109,24 +122,23 @@ def build(
     rope_factors: see `read_rope_factors`. random: weights are made up on the GPU instead of read. Raises a
     `ModelError` where tensors are missing or contradict the configuration; no GPU is touched.
     """
-    model = architecture(checkpoint)
-    config, frequencies = read_config(model, checkpoint.config, rope_factors)
     builder = Builder(limits)
-    # The widest activation is gate and up, side by side.
-    fitting = limits.storage_binding // (8 * config.intermediate_size) // TILE * TILE
-    chunk = max(TILE, min(settings.chunk, fitting, -(-settings.context // TILE) * TILE))
     raw = builder.buffer("raw", PIECE_BYTES + 4, "staging")
     params = builder.buffer("params", 32, "staging")
     weights = Weights(builder, checkpoint, raw, params)
-    caches, constants = _caches(builder, config.heads, config.num_hidden_layers, settings, chunk)
-    constants["rope"] = rope_table(frequencies, settings.context)
+    model, rotaries = read_model(checkpoint, weights, settings.context, rope_factors)
+    config = model.config
+    # The widest activation is gate and up, side by side.
+    fitting = limits.storage_binding // (8 * config.intermediate_size) // TILE * TILE
+    chunk = max(TILE, min(settings.chunk, fitting, -(-settings.context // TILE) * TILE))
+    caches, constants = _caches(builder, config.heads, rotaries, settings, chunk)
     result = builder.buffer("result", 4 * RING, "state")
 
     logits = builder.buffer("logits", 4 * config.vocab_size, "state")
 
     def decode(short: bool) -> Plan:
         rec = Recorder(builder, rows=1, short=short)
-        model.decode(config, rec, weights, caches, Tensor(rec, logits, (1, config.vocab_size)))
+        model.decode(rec, caches, Tensor(rec, logits, (1, config.vocab_size)))
         return rec.plan()
 
     def tail(choose: Callable[[Tensor, int, int], None]) -> Plan:
@@ -136,7 +148,7 @@ def build(
 
     def prefill(rows: int) -> Plan:
         rec = Recorder(builder, rows)
-        model.prefill(config, rec, weights, caches)
+        model.prefill(rec, caches)
         return rec.plan(result)
 
     plans = {"decode": decode(short=True), "prefill": prefill(chunk), "greedy": tail(ops.next_token)}
@@ -146,7 +158,8 @@ def build(
     plans["sample"] = tail(ops.sample)
     if settings.context > ops.SHORT:
         plans["decode_long"] = decode(short=False)
-    _check_all_used(checkpoint, weights.unused())
+    if not random:
+        _check_all_used(checkpoint, weights.unused(), config.tie_word_embeddings)
     uploads = random_uploads(builder, params) if random else weights.uploads
     buffers, errors = tuple(builder.buffers), {} if random else weights.errors
     program = Program(buffers, plans, _in_file_order(uploads), constants, settings.context, errors=errors)
@@ -196,18 +209,18 @@ def prefill_plan(program: Program, rows: int) -> str:
     return "prefill_few" if rows <= ops.FEW and "prefill_few" in program.plans else "prefill"
 
 
-def rope_table(frequencies: Sequence[float], context: int) -> bytes:
+def rope_table(rotary: Rotary, context: int) -> bytes:
     """cos and sin of every angle up to `context`, as two tables whose product gives any position.
 
     [256 low positions, then 0, 256, 512, ...][frequencies] pairs of f32, computed in f64.
     """
-    positions = [*range(256), *range(0, context, 256)]
     table = array("f")
-    for position in positions:
-        for frequency in frequencies:
-            angle = position * frequency
-            table.extend((math.cos(angle), math.sin(angle)))
-    return table.tobytes()
+    for positions, scale in ((range(256), 1.0), (range(0, context, 256), rotary.scale)):
+        for position in positions:
+            for frequency in rotary.frequencies:
+                angle = position * frequency
+                table.extend((scale * math.cos(angle), scale * math.sin(angle)))
+    return table.tobytes() or bytes(8)
 
 
 def step_bytes(records: Sequence[tuple[int, int]], emitted: int = 0) -> bytes:
@@ -217,16 +230,20 @@ def step_bytes(records: Sequence[tuple[int, int]], emitted: int = 0) -> bytes:
 
 
 def _caches(
-    builder: Builder, heads: Heads, layers: int, settings: Settings, chunk: int
+    builder: Builder, heads: Heads, rotaries: Sequence[Rotary], settings: Settings, chunk: int
 ) -> tuple[list[Cache], dict[str, bytes]]:
-    """K and V of every layer, what they share, and the contents of the page table."""
+    """K and V of every layer, what they share, and the contents of the page table and the rotary tables."""
     check_kv(settings.kv)
     page_count = -(-settings.context // PAGE)
     page = page_bytes(heads, settings.kv)
     size, most = page * -(-min(settings.room, settings.context) // PAGE), page * page_count
     step = builder.buffer("step", STEP_HEADER + ROW_BYTES * chunk, "state")
     pages = builder.buffer("pages", 4 * page_count, "constant")
-    rope = builder.buffer("rope", 4 * heads.dim * (256 + -(-settings.context // 256)), "constant")
+    constants, ropes = {"pages": array("I", range(page_count)).tobytes()}, {}
+    for number, rotary in enumerate(dict.fromkeys(rotaries)):
+        name = f"rope.{number}" if number else "rope"
+        constants[name] = rope_table(rotary, settings.context)
+        ropes[rotary] = builder.buffer(name, len(constants[name]), "constant")
     caches = [
         Cache(
             builder.buffer(f"k.{i}", size, "state", most),
@@ -234,20 +251,19 @@ def _caches(
             settings.kv,
             step,
             pages,
-            rope,
+            ropes[rotary],
+            2 * len(rotary.frequencies),
             settings.context,
         )
-        for i in range(layers)
+        for i, rotary in enumerate(rotaries)
     ]
-    return caches, {"pages": array("I", range(page_count)).tobytes()}
+    return caches, constants
 
 
-def _check_all_used(checkpoint: Checkpoint, unused: Sequence[str]) -> None:
+def _check_all_used(checkpoint: Checkpoint, unused: Sequence[str], tied: bool) -> None:
     """A tensor that the model has no place for would be left out in silence, and the answers would be wrong."""
     for name in unused:
-        if not name.endswith(_NOT_WEIGHTS) and not (
-            name == "lm_head.weight" and checkpoint.config.get("tie_word_embeddings")
-        ):
+        if not name.endswith(_NOT_WEIGHTS) and not (name == "lm_head.weight" and tied):
             kind = checkpoint.config.get("model_type")
             raise Unsupported(f"{checkpoint.name}: webllm's {kind} has no place for the tensor {name[:200]!r}")
 

@@ -6,16 +6,18 @@ Enough to plan a model, to count its bytes, and to measure its speed with weight
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 from webllm.checkpoint import Checkpoint, TensorInfo
-from webllm.errors import BadModel, RequestError
-from webllm.models.llama import Config
-from webllm.program import architecture, read_config
-from webllm.weights import IMPORTS
+from webllm.checkpoint.hf_config import in_common_words
+from webllm.errors import RequestError
+from webllm.limits import Limits
+from webllm.models._config import Config
+from webllm.ops import Builder, Cache, Matrix, Recorder, Tensor, Vector
+from webllm.program import read_model
+from webllm.weights import IMPORTS, Name, Rows, Weights
 
 # quantisation -> tensor types of the layers' matrices, and of embedding and LM head
 QUANTS: Mapping[str, tuple[str, str]] = {
@@ -30,9 +32,7 @@ QUANTS: Mapping[str, tuple[str, str]] = {
     "f16": ("F16", "F16"),
     "f32": ("F32", "F32"),
 }
-MAX_LAYERS = 4096
-
-Shapes = Iterator[tuple[str, tuple[int, ...]]]
+Shapes = dict[str, tuple[int, ...]]
 
 
 def checkpoint_from_config(config: Mapping[str, Any], quant: str = "q4") -> Checkpoint:
@@ -45,17 +45,8 @@ def checkpoint_from_config(config: Mapping[str, Any], quant: str = "q4") -> Chec
     """
     if quant not in QUANTS:
         raise RequestError(f"quant must be one of {', '.join(QUANTS)}, got {quant!r}")
-    bare = Checkpoint(f"{config.get('model_type')} {quant}", dict(config), tensors={}, sources=())
-    shapes = _shapes(_checked(architecture(bare), config))
-    return replace(bare, tensors={name: _tensor(name, shape, quant) for name, shape in shapes})
-
-
-def _checked(model: ModuleType, config: Mapping[str, Any]) -> Config:
-    """The model's configuration, whose layers can be counted out."""
-    made: Config = read_config(model, config)[0]
-    if made.num_hidden_layers > MAX_LAYERS:
-        raise BadModel(f"the configuration claims {made.num_hidden_layers} layers; at most {MAX_LAYERS} are allowed")
-    return made
+    bare = Checkpoint(f"{config.get('model_type')} {quant}", in_common_words(config), tensors={}, sources=())
+    return replace(bare, tensors={name: _tensor(name, shape, quant) for name, shape in _shapes(bare).items()})
 
 
 def _tensor(name: str, shape: tuple[int, ...], quant: str) -> TensorInfo:
@@ -69,27 +60,63 @@ def _tensor(name: str, shape: tuple[int, ...], quant: str) -> TensorInfo:
     return TensorInfo(name, shape, dtype, 0, math.prod(shape) // how.block * how.block_bytes)
 
 
-def _shapes(config: Config) -> Shapes:
-    """Name and shape of every tensor, as Hugging Face's checkpoints of the Llama family have them."""
-    yield "model.embed_tokens.weight", (config.vocab_size, config.hidden_size)
-    for number in range(config.num_hidden_layers):
-        for name, shape in _layer(config):
-            yield f"model.layers.{number}.{name}", shape
-    yield "model.norm.weight", (config.hidden_size,)
-    if not config.tie_word_embeddings:
-        yield "lm_head.weight", (config.vocab_size, config.hidden_size)
+class _Asked(Weights):
+    """Weights of a checkpoint that has whatever it is asked for, and notes the shapes."""
+
+    def __init__(self, builder: Builder, checkpoint: Checkpoint) -> None:
+        super().__init__(builder, checkpoint, 0, 0)
+        self.shapes: Shapes = {}
+
+    def has(self, name: str) -> bool:
+        """Of what checkpoints may lack: biases of attention, by the configuration."""
+        return bool(self._checkpoint.config.get("attention_bias"))
+
+    def transposed(self, name: str, shape: tuple[int, int]) -> Matrix:
+        """Notes the name."""
+        self._note(name, (shape[1], shape[0]))
+        return Matrix(*shape, ())
+
+    def matrix(self, *names: Name, shape: tuple[int, int], head_dim: int = 0) -> Matrix:
+        """Notes the names; three are q, k and v, with as many rows as the heads of each."""
+        for name, rows in zip(names, self._rows(len(names), shape[0]), strict=True):
+            self._note(name, (rows, shape[1]))
+        return Matrix(*shape, ())
+
+    def glu(self, gate: Name, up: Name, shape: tuple[int, int]) -> Matrix:
+        """Likewise."""
+        for name in (gate, up):
+            self._note(name, shape)
+        return Matrix(2 * shape[0], shape[1], (), glu=True)
+
+    def vector(self, *names: Name, size: int, head_dim: int = 0, plus: float = 0.0, scale: float = 1.0) -> Vector:
+        """Likewise."""
+        for name, rows in zip(names, self._rows(len(names), size), strict=True):
+            self._note(name, (rows,))
+        return Vector(0, size)
+
+    def _rows(self, count: int, rows: int) -> list[int]:
+        config = Config.of(self._checkpoint.config)
+        if count == 3 and rows == config.heads.width:
+            return [n * config.head_dim for n in (config.num_attention_heads, *[config.num_key_value_heads] * 2)]
+        return [rows // count] * count
+
+    def _note(self, name: Name, shape: tuple[int, ...]) -> None:
+        if isinstance(name, Rows):
+            known = self.shapes.get(name.name, (0,))
+            self.shapes[name.name] = (max(name.stop, known[0]), *shape[1:])
+        else:
+            self.shapes[name] = shape
 
 
-def _layer(config: Config) -> Shapes:
-    hidden, inner = config.hidden_size, config.intermediate_size
-    q, kv = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-    yield "input_layernorm.weight", (hidden,)
-    for name, rows in (("q", q), ("k", kv), ("v", kv)):
-        yield f"self_attn.{name}_proj.weight", (rows, hidden)
-        if config.qkv_bias:
-            yield f"self_attn.{name}_proj.bias", (rows,)
-    yield "self_attn.o_proj.weight", (hidden, q)
-    yield "post_attention_layernorm.weight", (hidden,)
-    yield "mlp.gate_proj.weight", (inner, hidden)
-    yield "mlp.up_proj.weight", (inner, hidden)
-    yield "mlp.down_proj.weight", (hidden, inner)
+def _shapes(checkpoint: Checkpoint) -> Shapes:
+    """Name and shape of every tensor that a step of the model asks for, in that order.
+
+    Raises what `read_model` raises.
+    """
+    builder = Builder(Limits())
+    weights = _Asked(builder, checkpoint)
+    model, rotaries = read_model(checkpoint, weights, 1)
+    caches = [Cache(0, 0, "f16", 0, 0, 0, 2 * len(rotary.frequencies), 1) for rotary in rotaries]
+    rec = Recorder(builder, rows=1, short=True)
+    model.decode(rec, caches, Tensor(rec, 0, (1, model.config.vocab_size)))
+    return weights.shapes

@@ -11,12 +11,23 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from webllm.checkpoint import Checkpoint, TensorInfo, rows_of
 from webllm.errors import BadModel, Unsupported
 from webllm.ops import Builder, Matrix, Part, Vector
 from webllm.plan import Ceil, Dispatch, Slots, Upload, rows_per_piece
+
+
+class Rows(NamedTuple):
+    """Rows start to stop of the tensor called `name`: of weights that a checkpoint keeps in one."""
+
+    name: str
+    start: int
+    stop: int
+
+
+Name = str | Rows
 
 
 @dataclass(frozen=True)
@@ -125,7 +136,7 @@ class Weights:
         self._checkpoint = checkpoint
         self._raw = raw
         self._params = params
-        self._made: dict[tuple[str, ...], Matrix | Vector] = {}
+        self._made: dict[tuple[Name, ...], Matrix | Vector] = {}
         self._asked: set[str] = set()
         self.uploads: list[Upload] = []
         self.errors: dict[str, Slots] = {}  # of the matrices that are made anew, by name
@@ -139,7 +150,7 @@ class Weights:
         """Tensors of the checkpoint that nobody has asked for."""
         return [name for name in self._checkpoint.tensors if name not in self._asked]
 
-    def matrix(self, *names: str, shape: tuple[int, int], head_dim: int = 0) -> Matrix:
+    def matrix(self, *names: Name, shape: tuple[int, int], head_dim: int = 0) -> Matrix:
         """Linear layers with the same input, stacked: rows of the first, then of the second, ...
 
         shape: [rows of all together, cols]. head_dim: that of q and k, whose rows may need reordering.
@@ -157,7 +168,30 @@ class Weights:
 
         return self._once(names, make)
 
-    def glu(self, gate: str, up: str, shape: tuple[int, int]) -> Matrix:
+    def transposed(self, name: str, shape: tuple[int, int]) -> Matrix:
+        """A weight [rows, cols] that the checkpoint keeps as [cols, rows], in F32, F16 or BF16."""
+
+        def make() -> Matrix:
+            (tensor,) = self._tensors([name], (shape[1], shape[0]), 2)
+            how = import_of(tensor)
+            if how.kernel != "import_dense":
+                raise Unsupported(
+                    f"{name}: rows and columns are exchanged, and only F32, F16 and BF16 can be turned, unquantised"
+                )
+            part = self._empty_part(name, how.format, 0, *shape)
+            if self._builder.buffers[part.data].size > self._builder.limits.storage_binding:
+                raise Unsupported(f"{name}: {[*shape]} is too large for this device")
+            params = (how.block_bytes * shape[0], shape[0], 0, 16, 0)
+            buffers = (("raw", self._raw), ("params", self._params), ("data", part.data))
+            constants = (*how.constants, ("UNITS", -(-shape[1] // 32)))
+            grid = (-(-shape[0] // 64), Ceil("rows", 2), 1)
+            dispatch = Dispatch("import_turned", buffers, grid, constants)
+            self.uploads.append(Upload(tensor.source, tensor.offset, shape[1], params[0], params, dispatch))
+            return Matrix(*shape, (part,))
+
+        return self._once((name,), make)
+
+    def glu(self, gate: Name, up: Name, shape: tuple[int, int]) -> Matrix:
         """Gate and up projections in alternating tiles of 16 rows. shape: [rows of each, cols].
 
         Where the two are of different types they are stacked as in `matrix`, and the result says so: `Matrix.glu`.
@@ -169,7 +203,7 @@ class Weights:
             for start in range(0, shape[0], most):
                 stop = min(start + most, shape[0])
                 rows = -(-(stop - start) // 16) * 16
-                part = self._empty_part(gate, import_of(tensors[0]).format, 2 * start, 2 * rows, shape[1])
+                part = self._empty_part(tensors[0].name, import_of(tensors[0]).format, 2 * start, 2 * rows, shape[1])
                 for i, tensor in enumerate(tensors):
                     self._upload(rows_of(tensor, start, stop), part, 16 * i, 32)
                 parts.append(part)
@@ -180,32 +214,34 @@ class Weights:
             return self.matrix(gate, up, shape=(2 * shape[0], shape[1]))
         return self._once((gate, up), make)
 
-    def vector(self, *names: str, size: int, head_dim: int = 0) -> Vector:
-        """Norm weights or biases as f32, one after another. size: numbers in all together."""
+    def vector(self, *names: Name, size: int, head_dim: int = 0, plus: float = 0.0, scale: float = 1.0) -> Vector:
+        """Norm weights or biases as f32, one after another: plus + scale x. size: numbers in all together."""
+        change = (("PLUS", plus), ("SCALE", scale)) if (plus, scale) != (0.0, 1.0) else ()
 
         def make() -> Vector:
             tensors = self._tensors(names, (size,), 1)
-            data = self._builder.buffer(names[0], 4 * size, "weight")
+            data = self._builder.buffer(tensors[0].name, 4 * size, "weight")
             first = 0
             for tensor in tensors:
-                self._upload_vector(tensor, data, first, head_dim)
+                self._upload_vector(tensor, data, first, head_dim, change)
                 first += tensor.shape[0]
             return Vector(data, size)
 
         return self._once(names, make)
 
-    def _once(self, names: tuple[str, ...], make: Callable[[], T]) -> T:
+    def _once(self, names: tuple[Name, ...], make: Callable[[], T]) -> T:
         if names not in self._made:
             self._made[names] = make()
         return self._made[names]  # type: ignore[return-value]
 
-    def _tensors(self, names: Sequence[str], shape: tuple[int, ...], dims: int) -> list[TensorInfo]:
+    def _tensors(self, names: Sequence[Name], shape: tuple[int, ...], dims: int) -> list[TensorInfo]:
         """The named tensors, whose stacked shape must be `shape`."""
-        missing = [name for name in names if not self.has(name)]
+        pieces = [name if isinstance(name, Rows) else Rows(name, 0, 0) for name in names]
+        missing = [piece.name for piece in pieces if not self.has(piece.name)]
         if missing:
             raise BadModel(f"{self._checkpoint.name}: no tensor {', '.join(missing)}; is the file complete?")
-        self._asked.update(names)
-        tensors = [self._checkpoint.tensors[name] for name in names]
+        self._asked.update(piece.name for piece in pieces)
+        tensors = [self._piece(piece) for piece in pieces]
         for tensor in tensors:
             if tensor.dtype not in IMPORTS and tensor.dtype not in SCALED:
                 raise Unsupported(f"{tensor.name}: type {tensor.dtype}; supported are {', '.join(IMPORTS)}")
@@ -214,6 +250,17 @@ class Weights:
             came = ", ".join(f"{t.name} {[*t.shape]}" for t in tensors)
             raise BadModel(f"{self._checkpoint.name}: wanted {[*shape]} in all by the configuration, got {came}")
         return tensors
+
+    def _piece(self, piece: Rows) -> TensorInfo:
+        """A tensor, or some of its rows."""
+        tensor = self._checkpoint.tensors[piece.name]
+        if not piece.stop:
+            return tensor
+        if not 0 <= piece.start < piece.stop <= tensor.shape[0]:
+            raise BadModel(
+                f"{tensor.name}: wanted {piece.stop} rows at least by the configuration, got {[*tensor.shape]}"
+            )
+        return rows_of(tensor, piece.start, piece.stop)
 
     def _fit(self, tensors: list[TensorInfo], head_dim: int) -> list[list[TensorInfo]]:
         """Cut one large tensor by rows so that each part's data fits one binding.
@@ -300,13 +347,15 @@ class Weights:
             self._builder.enlarge(self._errors, 8 * (first + self.errors[tensor.name].count))
         return self._errors, self.errors[tensor.name]
 
-    def _upload_vector(self, tensor: TensorInfo, data: int, first: int, head_dim: int) -> None:
+    def _upload_vector(
+        self, tensor: TensorInfo, data: int, first: int, head_dim: int, change: tuple[tuple[str, float], ...]
+    ) -> None:
         how = import_of(tensor)
         if how.kernel != "import_dense":
             raise Unsupported(f"{tensor.name}: a vector of type {tensor.dtype}; wanted F32, F16 or BF16")
         params = (how.block_bytes, 1, first, 16, head_dim if tensor.pair_rows else 0)
         buffers = (("raw", self._raw), ("params", self._params), ("data", data))
-        dispatch = Dispatch("import_vector", buffers, (Ceil("rows", 64), 1, 1), (), (("element", how.format),))
+        dispatch = Dispatch("import_vector", buffers, (Ceil("rows", 64), 1, 1), change, (("element", how.format),))
         self.uploads.append(Upload(tensor.source, tensor.offset, tensor.shape[0], how.block_bytes, params, dispatch))
 
 

@@ -5,15 +5,16 @@
 const OWN_K = 256u;  // where in `scratch` k begins
 const OWN_V = 320u;
 
-// Quads t and t + HEAD_DIM / 8 of one head; its k begins at quad `k` of qkv, its v at `v`.
+// The quads of pair t of one head; its k begins at quad `k` of qkv, its v at `v`.
 fn load_own(position: u32, k: u32, v: u32, t: u32) {
-  let half = HEAD_DIM / 8u;
-  if (t < half) {
-    let turned = rotate(position, t, qkv[k + t], qkv[k + half + t]);
-    scratch[OWN_K + t] = turned[0];
-    scratch[OWN_K + half + t] = turned[1];
-    scratch[OWN_V + t] = qkv[v + t];
-    scratch[OWN_V + half + t] = qkv[v + half + t];
+  if (t < HEAD_DIM / 8u) {
+    let low = pair_low(t);
+    let high = pair_high(t);
+    let turned = rotate(position, t, qkv[k + low], qkv[k + high]);
+    scratch[OWN_K + low] = turned[0];
+    scratch[OWN_K + high] = turned[1];
+    scratch[OWN_V + low] = qkv[v + low];
+    scratch[OWN_V + high] = qkv[v + high];
   }
 }
 

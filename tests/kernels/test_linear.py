@@ -1,4 +1,4 @@
-"""Every matvec and matmul, sum_parts, silu_mul and pack: against numpy on the dequantised weights."""
+"""Every matvec and matmul, sum_parts, act_mul and pack: against numpy on the dequantised weights."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ from webllm.engine import Engine
 from webllm.errors import OutOfMemory
 from webllm.host.files import FileSource
 from webllm.limits import Limits
-from webllm.models import llama
+from webllm.models._config import Config
+from webllm.models._rotary import rotary
 from webllm.program import Settings, build, read_rope_factors
 
 UNTIED = Shape()
@@ -248,8 +249,7 @@ def test_the_llama3_formula_gives_the_factors_that_a_gguf_carries() -> None:
         "original_max_position_embeddings": 64,
     }
     sizes = {"hidden_size": 72, "intermediate_size": 172, "num_hidden_layers": 3, "vocab_size": 301, "head_dim": 24}
-    config = llama.config_of({**sizes, "num_attention_heads": 6, "num_key_value_heads": 2, "rope_scaling": rule})
-    plain = llama.inverse_frequencies(replace(config, rope_scaling=None))
-    wanted = np.array(plain) / llama3_factors(12)
-    assert np.allclose(llama.inverse_frequencies(config), wanted, rtol=1e-12, atol=0)
+    config = Config.of({**sizes, "num_attention_heads": 6, "num_key_value_heads": 2, "rope_scaling": rule})
+    wanted = np.array(rotary(config, 64, rule={}).frequencies) / llama3_factors(12)
+    assert np.allclose(rotary(config, 64).frequencies, wanted, rtol=1e-12, atol=0)
     assert len({round(f, 3) for f in llama3_factors(12)}) > 3  # some kept, some divided by 8, some between

@@ -16,6 +16,7 @@ from webllm.checkpoint import Checkpoint, TensorInfo
 from webllm.errors import BadModel, RequestError, Unsupported
 from webllm.kernels import module
 from webllm.limits import Limits
+from webllm.models._rotary import Rotary
 from webllm.ops import RING
 from webllm.plan import PIECE_BYTES, Plan, Program
 from webllm.program import (
@@ -220,7 +221,7 @@ def test_made_up_weights_are_read_from_nowhere() -> None:
 def test_the_rotary_table_is_that_of_float64(context: int) -> None:
     """A float32 below 1 is off by at most 6e-8; sin and cos in WGSL may be off by 5e-4."""
     frequencies = 1e5 ** (-np.arange(32) / 32)
-    table = np.frombuffer(rope_table(frequencies.tolist(), context), np.float32).reshape(-1, 32, 2)
+    table = np.frombuffer(rope_table(Rotary(tuple(frequencies.tolist())), context), np.float32).reshape(-1, 32, 2)
     positions = np.array([*range(256), *range(0, context, 256)])
     angles = positions[:, None] * frequencies
     assert np.abs(table - np.stack([np.cos(angles), np.sin(angles)], -1)).max() < 1e-7
@@ -229,7 +230,11 @@ def test_the_rotary_table_is_that_of_float64(context: int) -> None:
 def test_two_entries_of_the_rotary_table_make_any_position() -> None:
     """Position 1000 is 3 * 256 + 232. Two roundings and a product: 2e-7."""
     frequencies = 1e4 ** (-np.arange(8) / 8)
-    table = np.frombuffer(rope_table(frequencies.tolist(), 1024), np.float32).reshape(-1, 8, 2).astype(np.float64)
+    table = (
+        np.frombuffer(rope_table(Rotary(tuple(frequencies.tolist())), 1024), np.float32)
+        .reshape(-1, 8, 2)
+        .astype(np.float64)
+    )
     low, high = table[1000 % 256], table[256 + 1000 // 256]
     product = (low[:, 0] + 1j * low[:, 1]) * (high[:, 0] + 1j * high[:, 1])
     assert np.abs(product - np.exp(1j * 1000 * frequencies)).max() < 2e-7
@@ -251,7 +256,7 @@ def test_a_context_beyond_what_the_model_knows_is_refused(wanted: int) -> None:
 
 
 def test_an_unknown_model_type_is_refused_with_those_there_are() -> None:
-    with pytest.raises(Unsupported, match="'mamba'; supported are llama, qwen2"):
+    with pytest.raises(Unsupported, match=r"'mamba'; supported are gemma, .*llama, .*qwen2"):
         built(replace(tiny(), config={**TINY, "model_type": "mamba"}))
 
 
@@ -309,7 +314,7 @@ def test_a_matrix_of_which_not_even_a_tile_fits_a_binding_is_refused() -> None:
         ({"hidden_size": 74}, Unsupported, "in fours.*74"),
         ({"head_dim": 12}, Unsupported, "in eights.*12"),
         ({"head_dim": 264}, Unsupported, "up to 256.*264"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, Unsupported, "'yarn'; supported are default, linear"),
+        ({"rope_scaling": {"rope_type": "ntk", "factor": 4.0}}, Unsupported, "'ntk'; supported are default, linear"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, BadModel, "rope_scaling lacks 'low_freq_factor'"),
         ({"rope_scaling": {"rope_type": "linear"}}, BadModel, "rope_scaling lacks 'factor'"),
         ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, BadModel, "makes no frequencies"),

@@ -18,6 +18,7 @@ from typing import Any
 
 from webllm.checkpoint import Checkpoint, Folder, Source, TensorInfo, Vocabulary
 from webllm.checkpoint.bounded_json import json_object
+from webllm.checkpoint.hf_config import in_common_words
 from webllm.checkpoint.hf_tokenizer import vocabulary_of, well_formed
 from webllm.checkpoint.safetensors import read_safetensors
 from webllm.errors import BadModel, ModelNotFound, Unsupported
@@ -116,6 +117,7 @@ def checked_config(config: dict[str, Any], name: str) -> dict[str, Any]:
             f"{name}: the weights are quantised already ({str(method)[:40]}); take the repository with weights in BF16 "
             "or F16, which webllm.load(..., quant='q4') quantises, or a GGUF file"
         )
+    config = in_common_words(config)
     for key in (*_SIZES, *_OTHER_SIZES):
         value = config.get(key)
         if (value is not None or key in _SIZES) and not (type(value) is int and 0 < value < _MAX_INT):

@@ -1,6 +1,6 @@
-"""Model architectures: one file each, named after the checkpoint's `model_type`.
+"""Model architectures: one file each, named after the checkpoint's `model_type`. What they share begins with a `_`.
 
-A module has `config_of(config)`, `inverse_frequencies(config, factors)`, `decode(...)` and `prefill(...)`.
+A module has a class `Model`, which is `webllm.models.llama.Model` but for what the architecture does differently.
 """
 
 from __future__ import annotations

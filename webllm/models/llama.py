@@ -1,191 +1,145 @@
 """Llama (Touvron et al. 2023): pre-norm blocks of grouped-query attention with rotary positions, and SwiGLU.
 
 Also Vicuna, TinyLlama, SmolLM and all that say `model_type: llama`. Tensor names are those of
-Hugging Face's checkpoints.
+Hugging Face's checkpoints. Other families are this `Model` with the methods changed in which they differ.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from webllm import ops
-from webllm.errors import BadModel, Unsupported
-from webllm.ops import Cache, Heads, Matrix, Norm, Recorder, Tensor
-from webllm.weights import Weights
+from webllm.models._config import Config
+from webllm.models._rotary import Rotary, rotary
+from webllm.ops import Cache, Heads, LayerNorm, Matrix, Norm, Recorder, Tensor, Vector
+from webllm.weights import Name, Weights
 
 
-@dataclass(frozen=True)
-class Config:
-    """The keys of config.json that matter here, under their own names."""
+class Model:
+    """Records the steps of one model: operations on `weights`, as `config`, its config.json, says."""
 
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    vocab_size: int
-    rms_norm_eps: float
-    rope_theta: float
-    rope_scaling: Mapping[str, Any] | None
-    tie_word_embeddings: bool
-    max_position_embeddings: int
-    qkv_bias: bool
+    biased = False  # whether all linear layers have biases
+    output = "self_attn.o_proj"
+    attention_norm: str | None = "input_layernorm"  # before attention
+    mlp_norm: str | None = "post_attention_layernorm"  # before the feed-forward layer
+    defaults: ClassVar[Mapping[str, Any]] = {}  # for keys that config.json lacks
 
-    @classmethod
-    def of(cls, config: Mapping[str, Any], *, qkv_bias: bool = False) -> Config:
-        """Read config.json's keys; unknown ones are ignored, missing ones get the architecture's defaults."""
-        _check_features(config)
-        rope = config.get("rope_parameters") or {}  # where transformers 5 puts theta and scaling
-        try:
-            heads = int(config["num_attention_heads"])
-            made = cls(
-                hidden_size=int(config["hidden_size"]),
-                intermediate_size=int(config["intermediate_size"]),
-                num_hidden_layers=int(config["num_hidden_layers"]),
-                num_attention_heads=heads,
-                num_key_value_heads=int(config.get("num_key_value_heads") or heads),
-                head_dim=int(config.get("head_dim") or config["hidden_size"] // max(1, heads)),
-                vocab_size=int(config["vocab_size"]),
-                rms_norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-                rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
-                rope_scaling=rope or config.get("rope_scaling"),
-                tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
-                max_position_embeddings=int(config.get("max_position_embeddings", 2048)),
-                qkv_bias=bool(config.get("attention_bias", qkv_bias)),
-            )
-        except KeyError as missing:
-            raise BadModel(f"the configuration lacks {missing}") from None
-        made.check()
-        return made
+    def __init__(self, config: Mapping[str, Any], weights: Weights) -> None:
+        given = {key: value for key, value in config.items() if value is not None}
+        self.config, self.w = Config.of({**self.defaults, **given}), weights
 
-    def check(self) -> None:
-        """Raise unless the numbers fit together and the kernels can run them."""
-        sizes = (self.hidden_size, self.intermediate_size, self.num_hidden_layers, self.num_key_value_heads)
-        if min(*sizes, self.num_attention_heads, self.head_dim, self.vocab_size) < 1:
-            raise BadModel(f"every size must be at least 1, got {self}")
-        if not (1 <= self.rope_theta < math.inf and 0 <= self.rms_norm_eps < math.inf):
-            raise BadModel(
-                f"wanted rope_theta from 1 and rms_norm_eps from 0, got {self.rope_theta}, {self.rms_norm_eps}"
-            )
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise BadModel(f"{self.num_attention_heads} heads do not share {self.num_key_value_heads} K/V heads evenly")
-        if self.hidden_size % 4 or self.intermediate_size % 4 or self.head_dim % 8 or self.head_dim > 256:
-            raise Unsupported(
-                f"wanted hidden_size and intermediate_size in fours, head_dim in eights up to 256; got "
-                f"{self.hidden_size}, {self.intermediate_size}, {self.head_dim}"
-            )
+    def rotary(self, layer: int, context: int, factors: Sequence[float] = ()) -> Rotary:
+        """Rotary positions of a layer, for so many positions. factors: a GGUF's own."""
+        return rotary(self.config, context, factors=factors)
 
-    @property
-    def heads(self) -> Heads:
-        return Heads(self.num_attention_heads, self.num_key_value_heads, self.head_dim)
+    def heads(self, layer: int) -> Heads:
+        """Attention of a layer."""
+        return self.config.heads
 
+    def decode(self, rec: Recorder, caches: Sequence[Cache], logits: Tensor) -> None:
+        """One token a sequence: fills the cache at its position and `logits` [rows, vocab]."""
+        x = self.embed(rec, caches[0].step)
+        for layer, cache in enumerate(caches):
+            self.block(layer, x, cache)
+        self.head(x, logits)
 
-def _check_features(config: Mapping[str, Any]) -> None:
-    """Raise `Unsupported` for what a configuration may ask for and the model here has not."""
-    if (act := config.get("hidden_act", "silu")) != "silu":
-        raise Unsupported(f"hidden_act {act!r}; supported is silu")
-    if config.get("use_sliding_window") or "sliding_attention" in (config.get("layer_types") or ()):
-        raise Unsupported("use_sliding_window: attention to the last positions only is not supported")
-    rotated = config.get("partial_rotary_factor") or (config.get("rope_parameters") or {}).get("partial_rotary_factor")
-    if rotated not in (None, 1, 1.0):
-        raise Unsupported(f"partial_rotary_factor {rotated!r}: only heads that are rotated as a whole are supported")
+    def prefill(self, rec: Recorder, caches: Sequence[Cache]) -> None:
+        """Many tokens of one sequence: fills the cache. The last block needs its K and V only."""
+        x = self.embed(rec, caches[0].step)
+        for layer, cache in enumerate(caches[:-1]):
+            self.block(layer, x, cache)
+        last = len(caches) - 1
+        ops.store(self.qkv(last, x), self.heads(last), caches[last])
 
+    def embed(self, rec: Recorder, step: int) -> Tensor:
+        """The step's tokens as vectors: the residual stream [rows, hidden]."""
+        return ops.embed(rec, self.embedding(), step)
 
-def config_of(config: Mapping[str, Any]) -> Config:
-    """Read config.json."""
-    return Config.of(config)
+    def block(self, layer: int, x: Tensor, cache: Cache) -> None:
+        """One layer, added to the residual stream `x` in place."""
+        self.attention(layer, x, cache, add_to=x)
+        self.mlp(layer, x, add_to=x)
 
+    def attention(self, layer: int, x: Tensor, cache: Cache, add_to: Tensor | None = None) -> Tensor:
+        """Attention of the layer, projected: [rows, hidden]."""
+        return self.attend(layer, self.qkv(layer, x), cache, add_to)
 
-def inverse_frequencies(config: Config, factors: Sequence[float] = ()) -> list[float]:
-    """Angle per position of each of the head_dim / 2 rotary pairs.
+    def attend(self, layer: int, qkv: Tensor, cache: Cache, add_to: Tensor | None = None) -> Tensor:
+        """Attention by queries, keys and values, projected: [rows, hidden]."""
+        heads, size, name = self.heads(layer), self.config.hidden_size, f"{self.at(layer)}.{self.output}"
+        weight = self.w.matrix(f"{name}.weight", shape=(size, heads.heads * heads.dim))
+        return ops.attend(qkv, heads, cache, weight, bias=self.bias(f"{name}.bias", size), add_to=add_to)
 
-    factors: divisors that a GGUF carries ready-made (its `rope_freqs`) in place of `rope_scaling`.
-    """
-    half = config.head_dim // 2
-    plain = [config.rope_theta ** (-i / half) for i in range(half)]
-    if factors:
-        return [f / factor for f, factor in zip(plain, factors, strict=True)]
-    scaling = config.rope_scaling or {}
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    try:
-        if kind == "default":
-            return plain
-        if kind == "linear":
-            return [f / float(scaling["factor"]) for f in plain]
-        if kind == "llama3":
-            return [_llama3(f, scaling) for f in plain]
-    except KeyError as missing:
-        raise BadModel(f"the configuration's rope_scaling lacks {missing}") from None
-    except (ZeroDivisionError, TypeError, ValueError) as error:
-        raise BadModel(f"the configuration's rope_scaling {dict(scaling)} makes no frequencies: {error}") from None
-    raise Unsupported(f"rope_scaling of type {kind!r}; supported are default, linear and llama3")
+    def qkv(self, layer: int, x: Tensor) -> Tensor:
+        """Queries, keys and values of the step's rows, side by side: [rows, heads.width]."""
+        names = [f"{self.at(layer)}.self_attn.{p}_proj" for p in "qkv"]
+        weights, biases = ([f"{name}.{what}" for name in names] for what in ("weight", "bias"))
+        biased = self.biased or self.config.flag("attention_bias", False)
+        return self.project(x, weights, biases if biased else (), self.before(layer, self.attention_norm))
 
+    def project(
+        self, x: Tensor, weights: Sequence[Name], biases: Sequence[Name], norm: Norm | LayerNorm | None
+    ) -> Tensor:
+        """Queries, keys and values by these weights, stacked: [rows, heads.width]."""
+        config, width = self.config, self.config.heads.width
+        weight = self.w.matrix(*weights, shape=(width, config.hidden_size), head_dim=config.head_dim)
+        bias = self.w.vector(*biases, size=width, head_dim=config.head_dim) if biases else None
+        return ops.linear(x, weight, norm=norm, bias=bias)
 
-def _llama3(frequency: float, scaling: Mapping[str, Any]) -> float:
-    """Slow frequencies are divided by the factor, fast ones kept, those between blended (Llama 3.1)."""
-    factor, low, high = (float(scaling[k]) for k in ("factor", "low_freq_factor", "high_freq_factor"))
-    turns = float(scaling["original_max_position_embeddings"]) * frequency / (2 * math.pi)
-    blend = min(1.0, max(0.0, (turns - low) / (high - low)))
-    return frequency * (blend + (1 - blend) / factor)
+    def mlp(self, layer: int, x: Tensor, add_to: Tensor | None = None) -> Tensor:
+        """The gated feed-forward layer: [rows, hidden]."""
+        gate_up, down, norm = self.gate_up(layer), self.down(layer), self.before(layer, self.mlp_norm)
+        gated = ops.glu(x, gate_up, norm, to=down, act=self.config.act)
+        return ops.linear(gated, down, add_to=add_to)
 
+    def gate_up(self, layer: int) -> Matrix:
+        """Gate and up projections, side by side."""
+        gate, up = (f"{self.at(layer)}.mlp.{p}_proj.weight" for p in ("gate", "up"))
+        return self.w.glu(gate, up, shape=(self.config.intermediate_size, self.config.hidden_size))
 
-def decode(config: Config, rec: Recorder, w: Weights, caches: Sequence[Cache], logits: Tensor) -> None:
-    """One token a sequence: fills the cache at its position and `logits` [rows, vocab]."""
-    x = ops.embed(rec, embedding(config, w), caches[0].step)
-    for i, cache in enumerate(caches):
-        block(config, w, f"model.layers.{i}", x, cache)
-    ops.linear(x, head(config, w), norm=norm(config, w, "model.norm.weight"), out=logits)
+    def down(self, layer: int) -> Matrix:
+        """The projection back to the residual stream."""
+        shape = (self.config.hidden_size, self.config.intermediate_size)
+        return self.w.matrix(f"{self.at(layer)}.mlp.down_proj.weight", shape=shape)
 
+    def head(self, x: Tensor, logits: Tensor) -> None:
+        """The last norm and the LM head; tied embeddings share the embedding's buffers."""
+        ops.linear(x, self.unembedding("lm_head.weight"), norm=self.norm("model.norm"), out=logits)
 
-def prefill(config: Config, rec: Recorder, w: Weights, caches: Sequence[Cache]) -> None:
-    """Many tokens of one sequence: fills the cache. The last block needs its K and V only."""
-    x = ops.embed(rec, embedding(config, w), caches[0].step)
-    last = len(caches) - 1
-    for i, cache in enumerate(caches[:last]):
-        block(config, w, f"model.layers.{i}", x, cache)
-    ops.store(qkv(config, w, f"model.layers.{last}", x), config.heads, caches[last])
+    def norm(self, name: str) -> Norm | LayerNorm:
+        """The norm called `name`, with the model's epsilon."""
+        return self.rms_norm(name, self.config.hidden_size)
 
+    def rms_norm(self, name: str, size: int) -> Norm:
+        """The root-mean-square norm called `name`."""
+        return Norm(self.w.vector(f"{name}.weight", size=size), self.config.norm_eps)
 
-def block(config: Config, w: Weights, at: str, x: Tensor, cache: Cache) -> None:
-    """One layer, added to the residual stream `x` in place."""
-    heads = config.heads
-    o_proj = w.matrix(f"{at}.self_attn.o_proj.weight", shape=(config.hidden_size, heads.heads * heads.dim))
-    ops.attend(qkv(config, w, at, x), heads, cache, o_proj, add_to=x)
+    def layer_norm(self, name: str) -> LayerNorm:
+        """The norm called `name` that takes the mean away too."""
+        weight, bias = (self.w.vector(f"{name}.{what}", size=self.config.hidden_size) for what in ("weight", "bias"))
+        return LayerNorm(weight, bias, self.config.norm_eps)
 
-    size = (config.intermediate_size, config.hidden_size)
-    gate_up = w.glu(f"{at}.mlp.gate_proj.weight", f"{at}.mlp.up_proj.weight", shape=size)
-    down_proj = w.matrix(f"{at}.mlp.down_proj.weight", shape=(config.hidden_size, config.intermediate_size))
-    hidden = ops.glu(x, gate_up, norm(config, w, f"{at}.post_attention_layernorm.weight"), to=down_proj)
-    ops.linear(hidden, down_proj, add_to=x)
+    def before(self, layer: int, name: str | None) -> Norm | LayerNorm | None:
+        """The norm before a part of the layer, if it has one."""
+        return None if name is None else self.norm(f"{self.at(layer)}.{name}")
 
+    def bias(self, name: str, size: int) -> Vector | None:
+        """The bias called `name`, if there is one."""
+        return self.w.vector(name, size=size) if self.biased or self.w.has(name) else None
 
-def qkv(config: Config, w: Weights, at: str, x: Tensor) -> Tensor:
-    """Queries, keys and values of the step's rows, side by side: [rows, heads.width]."""
-    names = [f"{at}.self_attn.{p}_proj" for p in "qkv"]
-    width = config.heads.width
-    weight = w.matrix(*(f"{n}.weight" for n in names), shape=(width, config.hidden_size), head_dim=config.head_dim)
-    bias = None
-    if config.qkv_bias:
-        bias = w.vector(*(f"{n}.bias" for n in names), size=width, head_dim=config.head_dim)
-    return ops.linear(x, weight, norm=norm(config, w, f"{at}.input_layernorm.weight"), bias=bias)
+    def embedding(self) -> Matrix:
+        """A row a token."""
+        return self.table("model.embed_tokens.weight")
 
+    def unembedding(self, name: str) -> Matrix:
+        """The LM head called `name`, or the embedding where they are one."""
+        return self.embedding() if self.config.tie_word_embeddings else self.table(name)
 
-def norm(config: Config, w: Weights, name: str) -> Norm:
-    """The weight called `name` of a root-mean-square norm, with the model's epsilon."""
-    return Norm(w.vector(name, size=config.hidden_size), config.rms_norm_eps)
+    def table(self, name: str) -> Matrix:
+        """A matrix of a row a token."""
+        return self.w.matrix(name, shape=(self.config.vocab_size, self.config.hidden_size))
 
-
-def head(config: Config, w: Weights) -> Matrix:
-    """The LM head; tied embeddings share the embedding's buffers."""
-    if config.tie_word_embeddings:
-        return embedding(config, w)
-    return w.matrix("lm_head.weight", shape=(config.vocab_size, config.hidden_size))
-
-
-def embedding(config: Config, w: Weights) -> Matrix:
-    """A row a token."""
-    return w.matrix("model.embed_tokens.weight", shape=(config.vocab_size, config.hidden_size))
+    def at(self, layer: int) -> str:
+        """What the names of a layer's tensors begin with."""
+        return f"model.layers.{layer}"

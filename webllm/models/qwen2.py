@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from webllm.models import llama
-from webllm.models.llama import Config, decode, inverse_frequencies, prefill
+from webllm.models._window import sliding
+from webllm.ops import Heads
 
-__all__ = ["Config", "config_of", "decode", "inverse_frequencies", "prefill"]
 
+class Model(llama.Model):
+    """See `llama.Model`."""
 
-def config_of(config: Mapping[str, Any]) -> Config:
-    """Read config.json; Qwen2 does not name its biases there."""
-    return llama.Config.of(config, qkv_bias=True)
+    defaults: ClassVar[Mapping[str, Any]] = {"attention_bias": True}
+
+    def heads(self, layer: int) -> Heads:
+        """Attention of a layer; some look at a sliding window alone."""
+        return sliding(self.config, layer)

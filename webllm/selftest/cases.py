@@ -10,7 +10,7 @@ import random
 import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from operator import mul
@@ -19,7 +19,7 @@ from typing import Any
 from webllm import ops
 from webllm.checkpoint.blocks import BLOCKS, values
 from webllm.lab import Lab, Record
-from webllm.ops import PAGE, RING, TILE, Heads, Matrix, Norm
+from webllm.ops import PAGE, RING, TILE, Heads, LayerNorm, Matrix, Norm
 from webllm.sampling import Sampling
 from webllm.selftest import cache
 from webllm.weights import DENSE, ERRORS, IMPORTS, MADE, SCALED
@@ -81,6 +81,21 @@ def all_cases() -> Iterator[Case]:
         yield Case(f"attention {kind} of two blocks", _attention(kind, first=140), limits={"workgroups": 1})
         yield Case(f"short attention {kind}", _attention(kind, first=140), short=True)
         yield Case(f"attention in prefill {kind}", _attention(kind, first=60), rows=33)
+    limited = replace(HEADS, scale=0.3, cap=1.5, window=40)
+    for rows in (1, 33):
+        yield Case(f"attention of a window {rows}", _attention("f32", 60, limited, rotated=16), rows=rows)
+    for dtype in DENSE:
+        yield Case(f"turned {dtype}", _turned(dtype), rows=5)
+    for kind in ops.ACTS:
+        yield Case(f"gated by {kind}", _glu("F32", act=kind))
+        yield Case(f"gated by {kind} in prefill", _glu("F32", act=kind), rows=5)
+        yield Case(kind, _act(kind), rows=3)
+    yield Case("activations before integers", _act_packed)
+    yield Case("layer norm", _layer_norm, rows=3)
+    yield Case("added norm", _add_norm, rows=3)
+    yield Case("norms of q and k", _qk_norm, rows=3)
+    yield Case("soft cap", _soft_cap, rows=3)
+    yield Case("positions", _positions, rows=3)
     yield Case("next token", _next_token)
     yield Case("sampling", _sample)
     yield Case("copy", _copy)
@@ -201,26 +216,32 @@ def _normalised(x: Rows, weight: Sequence[float]) -> Rows:
     return [list(map(mul, row, weight)) for row in scaled]
 
 
-def _silu(x: float) -> float:
-    return x / (1 + math.exp(-x))
+_ACTS: Mapping[str, Callable[[float], float]] = {
+    "silu": lambda x: x / (1 + math.exp(-x)),
+    "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
+    "gelu_tanh": lambda x: x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
+}
 
 
-def _gated(x: Rows, gate: Rows, up: Rows) -> Rows:
+def _gated(x: Rows, gate: Rows, up: Rows, act: str = "silu") -> Rows:
     pairs = zip(_product(x, gate), _product(x, up), strict=True)
-    return [[_silu(g) * u for g, u in zip(*rows, strict=True)] for rows in pairs]
+    return [[_ACTS[act](g) * u for g, u in zip(*rows, strict=True)] for rows in pairs]
 
 
 def _rotated(head: Sequence[float], position: int, frequencies: Sequence[float]) -> list[float]:
-    """Rotate-half rope."""
-    half = len(head) // 2
+    """Rotate-half rope of a head's first numbers."""
+    half = len(frequencies)
+    head, rest = head[: 2 * half], list(head[2 * half :])
     turns = [(math.cos(position * f), math.sin(position * f)) for f in frequencies]
     low = [a * c - b * s for a, b, (c, s) in zip(head[:half], head[half:], turns, strict=True)]
-    return low + [b * c + a * s for a, b, (c, s) in zip(head[:half], head[half:], turns, strict=True)]
+    return low + [b * c + a * s for a, b, (c, s) in zip(head[:half], head[half:], turns, strict=True)] + rest
 
 
-def _attended(q: Sequence[float], keys: Rows, vals: Rows) -> list[float]:
-    """softmax(q . K / sqrt(dim)) V"""
-    scores = [_dot(q, k) * len(q) ** -0.5 for k in keys]
+def _attended(q: Sequence[float], keys: Rows, vals: Rows, heads: Heads) -> list[float]:
+    """softmax(q . K scale) V, of scores within a bound, over the last positions."""
+    scores = [_dot(q, k) * (heads.scale or len(q) ** -0.5) for k in keys[-heads.window :]]
+    scores = [heads.cap * math.tanh(score / heads.cap) for score in scores] if heads.cap else scores
+    vals = vals[-heads.window :]
     shares = [math.exp(score - max(scores)) for score in scores]
     return [_dot(shares, column) / sum(shares) for column in zip(*vals, strict=True)]
 
@@ -300,15 +321,15 @@ def _input(lab: Lab, name: str, x: Rows) -> ops.Tensor:
     return lab.tensor(name, _bytes(_flat(x)) + bytes(4 * width * (padded - len(x))), len(x), width)
 
 
-def _glu(dtype: str) -> Callable[[Lab, random.Random], list[Check]]:
+def _glu(dtype: str, act: str = "silu") -> Callable[[Lab, random.Random], list[Check]]:
     def record(lab: Lab, rng: random.Random) -> list[Check]:
         cols, width = _cols(dtype), 40
         x, weight = _grid(rng, lab.rows, cols), _numbers(rng, cols)
         exact = {name: _put(lab, rng, name, dtype, width) for name in ("gate", "up")}
         w = lab.weights.glu("gate", "up", (width, cols))
-        y = ops.glu(_input(lab, "x", x), w, Norm(lab.vector("norm", _bytes(weight)), EPS))
+        y = ops.glu(_input(lab, "x", x), w, Norm(lab.vector("norm", _bytes(weight)), EPS), act=act)
         assert isinstance(y, ops.Tensor)
-        return [(y.buffer, "f", lambda: _flat(_gated(_normalised(x, weight), exact["gate"], exact["up"])))]
+        return [(y.buffer, "f", lambda: _flat(_gated(_normalised(x, weight), exact["gate"], exact["up"], act)))]
 
     return record
 
@@ -328,11 +349,13 @@ def _feed_forward(lab: Lab, rng: random.Random) -> list[Check]:
     return [(y.buffer, "f", lambda: _flat(_product(gated(), exact["down"])))]
 
 
-def _attention(kind: str, first: int) -> Callable[[Lab, random.Random], list[Check]]:
-    """Rows at positions `first` on attend to all before them; the projection is a half of each number."""
+def _attention(
+    kind: str, first: int, heads: Heads = HEADS, rotated: int = HEADS.dim
+) -> Callable[[Lab, random.Random], list[Check]]:
+    """Rows at positions `first` on attend to those before them; the projection is a half of each number."""
 
     def record(lab: Lab, rng: random.Random) -> list[Check]:
-        frequencies = [0.3**i for i in range(HEADS.dim // 2)]
+        frequencies = [0.3**i for i in range(rotated // 2)]
         records: list[Record] = [(0, first + i) for i in range(lab.rows)]
         kv = lab.cache(HEADS, CONTEXT, records, kind, frequencies, PAGES)
         rows, (k, v) = _grid(rng, lab.rows, HEADS.width), (_grid(rng, CONTEXT, HEADS.dim) for _ in "kv")
@@ -340,15 +363,15 @@ def _attention(kind: str, first: int) -> Callable[[Lab, random.Random], list[Che
         width = HEADS.heads * HEADS.dim
         half = _bytes(_flat([0.5 * (i == j) for j in range(width)] for i in range(width)))
         y = _input(lab, "y", [[0.0] * width for _ in rows])
-        ops.attend(_input(lab, "qkv", rows), HEADS, kv, lab.matrix("o", half, "F32", width, width), add_to=y)
-        wanted = partial(_attention_wanted, rows, k, v, kind, first, frequencies)
+        ops.attend(_input(lab, "qkv", rows), heads, kv, lab.matrix("o", half, "F32", width, width), add_to=y)
+        wanted = partial(_attention_wanted, rows, k, v, kind, first, frequencies, heads)
         return [(y.buffer, "f", lambda: [0.5 * value for value in _flat(wanted())])]
 
     return record
 
 
 def _attention_wanted(
-    rows: Rows, k: Rows, v: Rows, kind: str, first: int, frequencies: Sequence[float]
+    rows: Rows, k: Rows, v: Rows, kind: str, first: int, frequencies: Sequence[float], shape: Heads
 ) -> Iterator[list[float]]:
     """Stores each row's own k and v as the cache would, then attends. One K and V head."""
     k, v = ([cache.stored(row, kind, of) for row in rows] for rows, of in ((k, "k"), (v, "v")))
@@ -358,13 +381,88 @@ def _attention_wanted(
         v[position] = cache.stored(row[-1], kind, "v")
     for position, row in enumerate(heads, first):
         queries = (_rotated(q, position, frequencies) for q in row[: HEADS.heads])
-        yield _flat(_attended(q, k[: position + 1], v[: position + 1]) for q in queries)
+        yield _flat(_attended(q, k[: position + 1], v[: position + 1], shape) for q in queries)
 
 
 def _in_pages(rows: Rows, kind: str, of: str) -> bytes:
     """Positions in the order of `PAGES`; one K and V head."""
     pages = [rows[at : at + PAGE] for at in range(0, CONTEXT, PAGE)]
     return b"".join(cache.page(pages[PAGES.index(number)], kind, of) for number in range(len(pages)))
+
+
+def _turned(dtype: str) -> Callable[[Lab, random.Random], list[Check]]:
+    def record(lab: Lab, rng: random.Random) -> list[Check]:
+        rows, cols = 5, 44
+        data, stored = _stored(rng, dtype, cols, rows)  # as the file has it
+        lab.add("w", data, dtype, cols, rows)
+        table = lab.weights.transposed("w", (rows, cols))
+        y = ops.embed(lab.rec, table, lab.step([(row, 0) for row in range(rows)]))
+        return [(y.buffer, "f", lambda: _flat(zip(*stored, strict=True)))]
+
+    return record
+
+
+def _act(kind: str) -> Callable[[Lab, random.Random], list[Check]]:
+    def record(lab: Lab, rng: random.Random) -> list[Check]:
+        x = [[3 * number for number in _numbers(rng, 172)] for _ in range(lab.rows)]
+        y = ops.act(_input(lab, "x", x), kind)
+        assert isinstance(y, ops.Tensor)
+        return [(y.buffer, "f", lambda: list(map(_ACTS[kind], _flat(x))))]
+
+    return record
+
+
+def _act_packed(lab: Lab, rng: random.Random) -> list[Check]:
+    x, (w, exact) = _grid(rng, lab.rows, 96), _weight(lab, rng, "Q4_0", 40)
+    y = ops.linear(ops.act(_input(lab, "x", x), "gelu", to=w), w)
+    return [(y.buffer, "f", lambda: _flat(_product([list(map(_ACTS["gelu"], row)) for row in x], exact)))]
+
+
+def _layer_norm(lab: Lab, rng: random.Random) -> list[Check]:
+    """Of numbers whose mean is large beside their spread."""
+    x, weight, bias = _grid(rng, lab.rows, 172), _numbers(rng, 172), _numbers(rng, 172)
+    x = [[float(round(64 * number) + 320) / 64 for number in row] for row in x]
+    norm = LayerNorm(lab.vector("weight", _bytes(weight)), lab.vector("bias", _bytes(bias)), EPS)
+    y = ops.layer_norm(lab.tensor("x", _bytes(_flat(x)), lab.rows, 172), norm)
+    centred = [[number - math.fsum(row) / len(row) for number in row] for row in x]
+    wanted = [map(sum, zip(row, bias, strict=True)) for row in _normalised(centred, weight)]
+    return [(y.buffer, "f", lambda: _flat(wanted))]
+
+
+def _add_norm(lab: Lab, rng: random.Random) -> list[Check]:
+    x, before, weight = _grid(rng, lab.rows, 172), _grid(rng, lab.rows, 172), _numbers(rng, 172)
+    y = lab.tensor("y", _bytes(_flat(before)), lab.rows, 172)
+    norm = Norm(lab.vector("weight", _bytes(weight)), EPS)
+    ops.add_norm(lab.tensor("x", _bytes(_flat(x)), lab.rows, 172), norm, add_to=y)
+    return [(y.buffer, "f", lambda: map(sum, zip(_flat(before), _flat(_normalised(x, weight)), strict=True)))]
+
+
+def _qk_norm(lab: Lab, rng: random.Random) -> list[Check]:
+    """Of each head of q, and of k as a whole."""
+    heads = Heads(3, 2, 24)
+    x, q, k = _grid(rng, lab.rows, heads.width), _numbers(rng, 24), _numbers(rng, 48)
+    qkv = lab.tensor("qkv", _bytes(_flat(x)), lab.rows, heads.width)
+    ops.qk_norm(qkv, heads, Norm(lab.vector("q", _bytes(q)), EPS), Norm(lab.vector("k", _bytes(k)), EPS))
+    spans = [((0, 24), q), ((24, 48), q), ((48, 72), q), ((72, 120), k)]
+    wanted = [_flat(_flat(_normalised([row[a:b]], w)) for (a, b), w in spans) + row[120:] for row in x]
+    return [(qkv.buffer, "f", lambda: _flat(wanted))]
+
+
+def _soft_cap(lab: Lab, rng: random.Random) -> list[Check]:
+    """Also of numbers far beyond the bound."""
+    x = [[*_numbers(rng, 299), 1e6, -1e6] for _ in range(lab.rows)]
+    y = lab.tensor("y", _bytes(_flat(x)), lab.rows, 301)
+    ops.soft_cap(y, 1.5)
+    return [(y.buffer, "f", lambda: [1.5 * math.tanh(number / 1.5) for number in _flat(x)])]
+
+
+def _positions(lab: Lab, rng: random.Random) -> list[Check]:
+    """Rows for tokens, scaled, and rows for positions."""
+    (table, exact), step = _weight(lab, rng, "F32", 37), lab.step([(20, 4), (0, 5), (36, 6)])
+    y = ops.embed(lab.rec, table, step, scale=0.5)
+    ops.add_positions(y, table, step)
+    pairs = [(exact[token], exact[position]) for token, position in ((20, 4), (0, 5), (36, 6))]
+    return [(y.buffer, "f", lambda: [0.5 * a + b for pair in pairs for a, b in zip(*pair, strict=True)])]
 
 
 def _next_token(lab: Lab, rng: random.Random) -> list[Check]:

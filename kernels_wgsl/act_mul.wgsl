@@ -1,7 +1,7 @@
-// silu_mul: y[r, n] = silu(g[r, n]) * u[r, n]
+// act_mul: y[r, n] = act(g[r, n]) * u[r, n]
 // binding 0 x read array<vec4<f32>> [rows][COLS / TILE][2][TILE / 4] gate, up
 // grid    COLS / 1024, rows
-// uses    half
+// uses    act half
 // why     Takes the order that the gate_up weight leaves behind: alternating tiles of 16, or one tile where it is stacked.
 
 override COLS: u32;
@@ -16,8 +16,7 @@ fn gated_quad(row: u32, quad: u32) -> vec4<f32> {
   if (quad >= COLS / 4u) {
     return vec4<f32>();
   }
-  let g = x[at];
-  return g / (1.0 + exp(-g)) * x[at + tile];
+  return act4(x[at]) * x[at + tile];
 }
 
 @compute @workgroup_size(64)
