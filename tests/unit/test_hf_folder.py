@@ -262,7 +262,7 @@ def built(found: Checkpoint) -> Any:
         ({"attention_bias": True}, BadModel, "no tensor model.layers.0.self_attn.q_proj.bias"),
         ({"model_type": "mamba"}, Unsupported, "model_type 'mamba'; supported are gemma, .*llama"),
         ({"hidden_act": "mish"}, Unsupported, "hidden_act 'mish'; supported are .*silu"),
-        ({"rope_parameters": {"rope_type": "su"}}, Unsupported, "rope_scaling of type 'su'"),
+        ({"rope_parameters": {"rope_type": "ntk"}}, Unsupported, "rope_scaling of type 'ntk'"),
     ],
 )
 async def test_a_configuration_that_contradicts_the_tensors_is_refused(
@@ -547,7 +547,7 @@ def senseless(draw: st.DrawFn) -> Files:
             at = draw(st.integers(0, min(3000, len(raw))))
             raw[at : at + draw(st.integers(0, 9))] = draw(st.binary(max_size=9))
             files[name] = bytes(raw)
-        elif draw(st.integers(0, 19)) == 0:
+        elif draw(st.integers(0, 19)) == 0 or not nodes(data):
             del files[name]
         else:
             files[name] = copy = json.loads(json.dumps(data))
