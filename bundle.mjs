@@ -5,7 +5,7 @@ import { build } from "esbuild";
 
 const FROM = "browser_shell";
 const TO = "build/page";
-const ENTRIES = ["webllm.js", "worker.js", "bridge.js", "chat.js", "bench.js", "doctor.js", "sw.js"];
+const ENTRIES = ["webllm.js", "worker.js", "host.js", "chat.js", "bench.js", "doctor.js", "sw.js"];
 const COPIED = /\.(html|svg|txt|json|d\.ts)$/;
 
 const files = readdirSync(FROM);

@@ -6,11 +6,10 @@
  * doctor, stats, close; all but load go to webllm/browser_api.py as they are.
  */
 
-import { Tokenizer } from "@huggingface/tokenizers";
-
 import { openDevice } from "./bridge.js";
+import { host } from "./host.js";
 import { startPython } from "./python.js";
-import { adoptFile, openSource, prefetch } from "./sources.js";
+import { adoptFile, prefetch } from "./sources.js";
 
 const failure = (name, message, details = {}) => Object.assign(new Error(message), { name, details });
 
@@ -56,19 +55,13 @@ async function call({ id, method, args }, onEvent) {
   return value;
 }
 
-/** What webllm/device/browser.py and webllm/host/browser.py find as `js.webllmHost`. */
+/** host.js, and a device that was opened before Python was up. */
 self.webllmHost = {
+  ...host,
+
   openDevice(adapter, powerPreference) {
     const opened = device ?? openDevice({ adapter, powerPreference });
     device = null;
     return opened;
-  },
-
-  openSource,
-
-  /** A function from text to ids, without special tokens. */
-  createEncoder(tokenizerJson) {
-    const tokenizer = new Tokenizer(JSON.parse(tokenizerJson), {});
-    return (text) => Int32Array.from(tokenizer.encode(text, { add_special_tokens: false }).ids);
   },
 };

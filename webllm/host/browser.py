@@ -1,6 +1,6 @@
 """In the browser: the GPU, files and the tokenizer library, all of which lie in JavaScript.
 
-The worker hands the JavaScript side over as the global `webllmHost`.
+A page's worker hands the JavaScript side over as the global `webllmHost`; a notebook brings its own.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import pyodide
 from pyodide.ffi import JsException, can_run_sync, run_sync, to_js
 
 import webllm
-from webllm.device import Progress
-from webllm.device.browser import bridge_errors
-from webllm.device.browser import open_browser_device as open_device
+from webllm.device import Device, Progress
+from webllm.device.browser import bridge_errors, open_browser_device
 from webllm.errors import BadModel, RequestError
+from webllm.host.javascript import address_of, bring_javascript
 
 __all__ = [
     "BlockingCall",
@@ -55,8 +55,15 @@ class BrowserSource:
         self.js.close()
 
 
+async def open_device(adapter: str | None = None, power_preference: str | None = None) -> Device:
+    """See `Host.open_device`."""
+    await bring_javascript()
+    return await open_browser_device(adapter, power_preference)
+
+
 async def open_bytes(data: bytes) -> BrowserSource:
     """See `Host.open_bytes`."""
+    await bring_javascript()
     return BrowserSource(await js.webllmHost.openSource(js.Blob.new(to_js([to_js(data)]))))
 
 
@@ -65,8 +72,9 @@ async def open_source(location: Any, on_progress: Progress | None = None) -> Bro
 
     Raises `ModelNotFound` or `FetchError`, naming URL and status.
     """
+    await bring_javascript()
     with bridge_errors():
-        return BrowserSource(await js.webllmHost.openSource(location))
+        return BrowserSource(await js.webllmHost.openSource(await address_of(location)))
 
 
 def versions() -> dict[str, str | None]:

@@ -1,0 +1,63 @@
+"""In a notebook in the browser no worker of ours has set `js.webllmHost`: it comes out of webllm's wheel.
+
+What else a page's server holds, a model above all, is looked for in the folder `webllm/` beside the wheel.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import distribution
+from importlib.resources import files
+from typing import Any
+
+import js
+from pyodide.code import run_js
+from pyodide.ffi import to_js
+
+from webllm.catalog import find
+from webllm.errors import FetchError
+
+_ours = False  # whether we have set it, not a page
+
+
+async def bring_javascript() -> None:
+    """Set `js.webllmHost` if nobody has. Raises `FetchError` for a wheel that was built without the page."""
+    global _ours
+    if hasattr(js, "webllmHost"):
+        return
+    code = files("webllm") / "_browser_shell" / "host.js"
+    if not code.is_file():
+        raise FetchError("this wheel of webllm has no JavaScript: it was built without `make page`; take another")
+    url = js.URL.createObjectURL(js.Blob.new(to_js([code.read_text(encoding="utf-8")]), type="text/javascript"))
+    try:
+        module = await run_js("(url) => import(url)")(url)
+    finally:
+        js.URL.revokeObjectURL(url)
+    js.webllmHost = module.host
+    _ours = True
+
+
+async def address_of(model: Any) -> Any:
+    """Where a short name's file is: beside the wheel, else on the Hub. Whatever else it is, and in a page, stays as it is.
+
+    Raises `ModelNotFound` for an unknown name.
+    """
+    if not _ours or not isinstance(model, str) or "/" in model or model.endswith(".gguf"):
+        return model
+    beside = await _beside_wheel()
+    if model in beside:
+        return beside[model]
+    entry = find(model)
+    return f"https://huggingface.co/{entry.repo}/resolve/{entry.revision}/{entry.filename}"
+
+
+async def _beside_wheel() -> dict[str, str]:
+    """Short name -> URL, of what lies beside the wheel that micropip has installed."""
+    wheel = distribution("webllm").read_text("PYODIDE_URL")
+    if not wheel:
+        return {}
+    manifest = js.URL.new("webllm/site.json", wheel).href
+    response = await js.fetch(manifest)
+    if not response.ok:
+        return {}
+    models = (await response.json()).to_py()["models"]
+    return {name: js.URL.new(entry["url"], manifest).href for name, entry in models.items()}
