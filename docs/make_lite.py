@@ -1,7 +1,7 @@
-"""Build a JupyterLite site with webllm, its notebooks and a model, which needs no network: `python docs/make_lite.py OUT`.
+"""Build a JupyterLite site with webllm, notebooks and a model, all in one folder: `python docs/make_lite.py OUT`.
 
     OUT/                        JupyterLite
-    OUT/files/                  docs/notebooks/
+    OUT/files/                  the notebooks of docs/notebooks/
     OUT/static/pyodide/         Pyodide, and the packages that its Python kernel needs
     OUT/pypi/                   webllm's wheel, where `piplite.install("webllm")` finds it
     OUT/pypi/webllm/            what webllm looks for beside its wheel: site.json and models/
@@ -18,7 +18,6 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ LOCKED = ("ipython", "jedi", "micropip", "packaging", "typing-extensions", "jinj
 OTHER = ("comm==0.2.3", "markdown-it-py==4.3.0", "mdurl==0.1.2")  # not in Pyodide's distribution
 PURE = ("--no-deps", "--only-binary=:all:", "--python-version=3.14", "--implementation=py", "--platform=any")
 APPS = ("lab", "notebooks", "tree")
+KERNEL = {"name": "python", "display_name": "Python (Pyodide)", "language": "python"}
 SETTINGS = {"@jupyterlite/pyodide-kernel-extension:kernel": {"pyodideUrl": "./static/pyodide/pyodide.mjs"}}
 
 
@@ -48,7 +48,7 @@ def main() -> None:
     shutil.rmtree(source, ignore_errors=True)
     write_pyodide(source / "static" / "pyodide", lock, wanted, wheels)
     copy([own, *(wheels[name_of(pin)] for pin in OTHER)], source / "pypi")
-    shutil.copytree(ROOT / "docs" / "notebooks", source / "files", ignore=shutil.ignore_patterns(".*"))
+    write_notebooks(source / "files")
     config = {"jupyter-lite-schema-version": 0, "jupyter-config-data": {"litePluginSettings": SETTINGS}}
     (source / "jupyter-lite.json").write_text(json.dumps(config), encoding="utf-8")
     build(source, out)
@@ -89,6 +89,18 @@ def write_pyodide(folder: Path, lock: dict[str, Any], names: list[str], wheels: 
         lock["packages"][name] |= {"file_name": wheel.name, "sha256": digest}
         copy([wheel], folder)
     (folder / "pyodide-lock.json").write_text(json.dumps(lock), encoding="utf-8")
+
+
+def write_notebooks(folder: Path) -> None:
+    """The notebooks as they are before they have run, for the one kernel that there is."""
+    folder.mkdir(parents=True)
+    for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        notebook["metadata"]["kernelspec"] = KERNEL
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                cell |= {"outputs": [], "execution_count": None}
+        (folder / path.name).write_text(json.dumps(notebook, indent=1), encoding="utf-8")
 
 
 def build(source: Path, out: Path) -> None:

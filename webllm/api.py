@@ -7,9 +7,9 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
-from webllm import host
+from webllm import describe, display, host
 from webllm.catalog import generation_of
 from webllm.chat import Chat, Completions
 from webllm.chat_template import ChatTemplate
@@ -127,10 +127,13 @@ class LLM:
         """End the running request after the token it is working on."""
         self.engine.interrupt()
 
-    def stats(self) -> dict[str, Any]:
-        """Speed and seed of the last request, memory, dispatches, and shapes of workgroups (for `load(tune=)`)."""
+    def stats(self) -> display.Stats:
+        """Speed and seed of the last request, memory, dispatches, and shapes of workgroups (for `load(tune=)`).
+
+        A dict, which reads well when it is printed.
+        """
         program = self._loaded.program
-        return {
+        stats = {
             "model": self.name,
             "adapter": {"name": self.device.info.name, "software": self.device.info.software},
             "context": self.context,
@@ -147,8 +150,9 @@ class LLM:
             "gpu_bytes": self.device.gpu_bytes,
             "tuning": table_json(self.device.info, shapes_of(program)),
         }
+        return display.Stats(stats)
 
-    async def reload(self, on_progress: Progress | None = None) -> None:
+    async def reload(self, on_progress: Progress | Literal[False] | None = None) -> None:
         """Open the GPU anew, with the options of `load`, and load the same model again; needed after `DeviceLost`.
 
         What the user holds (`llm.chat`, `llm.tokenizer`) goes on working: the next request computes its whole
@@ -159,7 +163,8 @@ class LLM:
         async with Turn(engine.turns):
             self.device.unload(self._loaded)
             self.device.close()
-            self.device, self._loaded, self._seconds = await _open(self._opened, Seconds(), on_progress)
+            with display.progress(on_progress) as listener:
+                self.device, self._loaded, self._seconds = await _open(self._opened, Seconds(), listener)
             engine.attach(self.device, self._loaded)
         self.load_s = time.perf_counter() - started
 
@@ -173,6 +178,20 @@ class LLM:
         self.device.close()
         for source in self.checkpoint.sources:
             source.close()
+
+    def __repr__(self) -> str:
+        on = "closed" if self._engine is None else f"on {self.device.info.name}"
+        return f"<webllm.LLM {self.name}, {on}>"
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows; None, for `repr`, once it is closed."""
+        if self._engine is None:
+            return None
+        info, last = self.device.info, self._engine.last
+        adapter = f"{info.name} ({info.backend}{', a CPU that plays GPU' if info.software else ''})"
+        speed = {"tokens_per_s": last.decode_tokens_per_s, "first_s": last.prefill_s} if last.completion_tokens else {}
+        memory = describe.memory(self._loaded.program)
+        return display.model_html(self.name, adapter, memory, self.device.gpu_bytes, self.context, speed)
 
     async def __aenter__(self) -> LLM:
         return self
@@ -191,7 +210,7 @@ async def load(
     power_preference: str | None = None,
     chat_template: str | None = None,
     tune: bool | Mapping[str, Any] | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Progress | Literal[False] | None = None,
 ) -> LLM:
     """Load a model onto the GPU.
 
@@ -204,7 +223,8 @@ async def load(
     a second and what compiling takes, and keeps it for later loads; None (default) uses what was kept, False nothing; a
     table is what `llm.stats()["tuning"]` gave elsewhere. on_progress: called with
     {"phase", "loaded", "total", "tensors", "seconds"}; first comes the phase "memory", whose total is what
-    the model will take on the GPU, and "at_full_context" what it may grow to.
+    the model will take on the GPU, and "at_full_context" what it may grow to; by default a notebook and a terminal show
+    bars, `False` shows none.
 
     Raises a `ModelError`, `FetchError`, `DeviceError` or `RequestError`; then nothing stays allocated.
     Without a GPU a CPU plays one, and there is a `SoftwareAdapterWarning`.
@@ -213,19 +233,20 @@ async def load(
     """
     started, seconds = time.perf_counter(), Seconds()
     check_kv(kv, exact)
-    with seconds.of("source"):
-        source = await host.current().open_source(model, on_progress)
-    try:
-        with seconds.of("header"):
-            checkpoint = checkpoint_from_gguf(await read_gguf(source), source)
-        recommended = generation_of(source.name)
-        checkpoint = replace(checkpoint, generation={**recommended, **checkpoint.generation})
-        settings = Settings(context_size(checkpoint, context), kv)
-        opened = Opened(str(model), checkpoint, settings, exact, adapter, power_preference, tune)
-        device, loaded, seconds = await _open(opened, seconds, on_progress)
-    except BaseException:
-        source.close()
-        raise
+    with display.progress(on_progress) as listener:
+        with seconds.of("source"):
+            source = await host.current().open_source(model, listener)
+        try:
+            with seconds.of("header"):
+                checkpoint = checkpoint_from_gguf(await read_gguf(source), source)
+            recommended = generation_of(source.name)
+            checkpoint = replace(checkpoint, generation={**recommended, **checkpoint.generation})
+            settings = Settings(context_size(checkpoint, context), kv)
+            opened = Opened(str(model), checkpoint, settings, exact, adapter, power_preference, tune)
+            device, loaded, seconds = await _open(opened, seconds, listener)
+        except BaseException:
+            source.close()
+            raise
     llm = LLM(opened, device, loaded, seconds, chat_template)
     llm.load_s = time.perf_counter() - started
     return llm

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
 from webllm.chat_template import ChatTemplate, encode_chat
+from webllm.display import GrowingAnswer
 from webllm.engine import Engine, Timing
 from webllm.errors import RequestError
 from webllm.sampling import Sampling
@@ -24,6 +25,7 @@ from webllm.types import (
     FinishReason,
     Message,
     Usage,
+    shown_completion,
 )
 
 Messages = Sequence[Mapping[str, Any]]
@@ -190,6 +192,27 @@ class Chat:
 
     def __init__(self, completions: Completions) -> None:
         self.completions = completions
+
+    async def show(self, messages: str | Messages, **options: Any) -> ChatCompletion:
+        """Answer a conversation, or one question, and show the answer as it grows: in a notebook's cell, or printed.
+
+        options: those of `completions.create`, except `stream`. A cell that is stopped keeps what it has shown.
+
+            answer = await llm.chat.show("What is the capital of France?", temperature=0)
+        """
+        chunks = []
+        stream = await self.completions.create(conversation(messages), **options, stream=True)
+        with GrowingAnswer() as shown:
+            async with aclosing(stream):
+                async for chunk in stream:
+                    chunks.append(chunk)
+                    shown.add(chunk.choices[0].delta.content or "")
+        return shown_completion(chunks, shown.cell)
+
+
+def conversation(messages: str | Messages) -> Messages:
+    """Messages as they are; a text is a user's question."""
+    return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
 
 
 def _check(max_tokens: int | None, unknown: Mapping[str, Any]) -> None:

@@ -19,8 +19,9 @@ from functools import partial, update_wrapper, wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from webllm import api, chat, host
+from webllm.display import GrowingAnswer
 from webllm.tokenizer import Tokenizer
-from webllm.types import ChatCompletion, ChatCompletionChunk
+from webllm.types import ChatCompletion, ChatCompletionChunk, shown_completion
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -91,6 +92,15 @@ class Chat(_Face):
     def completions(self) -> Completions:
         """Answers to conversations."""
         return Completions(self._of.completions)
+
+    def show(self, messages: str | chat.Messages, **options: Any) -> ChatCompletion:
+        """`webllm.chat.Chat.show`, blocking."""
+        chunks = []
+        with GrowingAnswer() as shown:
+            for chunk in self.completions.create(chat.conversation(messages), **options, stream=True):
+                chunks.append(chunk)
+                shown.add(chunk.choices[0].delta.content or "")
+        return shown_completion(chunks, shown.cell)
 
 
 class Completions(_Face):

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "webllm"
 
 # Low to high. A name with a dot at its end stands for all modules of that package.
 RANKS = [
-    ["errors", "types"],
+    ["errors", "types", "display"],
     ["limits", "plan", "sampling"],
     ["kernels", "memory", "link"],
     ["checkpoint.", "tokenizer_json", "tokenizer", "template_sandbox", "chat_template", "stops", "catalog", "pull"],

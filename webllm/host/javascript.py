@@ -37,7 +37,7 @@ async def bring_javascript() -> None:
 
 
 async def address_of(model: Any) -> Any:
-    """Where a short name's file is: beside the wheel, else on the Hub. Whatever else it is, and in a page, stays as it is.
+    """Where a short name's file is: beside the wheel, else on the Hub. Other models, and all in a page, stay as is.
 
     Raises `ModelNotFound` for an unknown name.
     """
