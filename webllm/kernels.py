@@ -12,9 +12,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 
 Variants = tuple[tuple[str, str], ...]
+Edits = tuple[tuple[str, str], ...]  # file, without folder and ending, and the text to take in its place
 
 _BINDING = re.compile(r"^// binding (\d+) (\w+)\s+(read|read_write)\s+(\S+)\s*(.*)$", re.M)
 _FIELD = re.compile(r"^// (grid|uses|needs|why)\s+(.*)$", re.M)
@@ -51,6 +53,12 @@ class Module:
     code: str
     bindings: Mapping[str, Binding]
     needs: frozenset[str]
+    starts: Mapping[str, int]  # each file, in order: the line of `code` that it begins at, from 1
+
+    def place(self, line: int) -> tuple[str, int]:
+        """The file that a line of `code` is from, and its number there; both from 1."""
+        file = [name for name, start in self.starts.items() if start <= line][-1]
+        return file, line - self.starts[file] + 1
 
     def threads(self, constants: Mapping[str, float]) -> int:
         """Invocations of a workgroup, with these values of its `override` constants."""
@@ -99,27 +107,29 @@ def read(name: str) -> str:
 
 
 @cache
-def module(kernel: str, variants: Variants) -> Module:
-    """Put the library files that `kernel` uses in front of it.
+def module(kernel: str, variants: Variants, edits: Edits = ()) -> Module:
+    """Put the library files that `kernel` uses in front of it. edits: texts in place of files, to be tried.
 
     >>> module("matvec", (("weight", "q4_1"), ("input", "plain"), ("bias", "none"))).bindings["x"].number
     3
     """
-    chosen = dict(variants)
-    files: list[str] = []
+    chosen, edited = dict(variants), dict(edits)
+    files: dict[str, str] = {}
 
     def visit(name: str) -> None:
-        for slot in header(read(name)).uses:
+        text = edited.get(name) or read(name)
+        for slot in header(text).uses:
             file = f"lib/{slot}.{chosen[slot]}" if slot in chosen else f"lib/{slot}"
             if file not in files:
                 visit(file)
-        files.append(name)
+        files[name] = text
 
     visit(kernel)
-    headers = [header(read(file)) for file in files]
+    headers = [header(text) for text in files.values()]
     bindings = [b for h in headers for b in h.bindings]
     by_name = {b.name: b for b in bindings}
     if len({b.number for b in bindings}) < len(bindings) or len(by_name) < len(bindings):
         raise ValueError(f"{kernel} {chosen}: two bindings share a number or a name: {bindings}")
     needs = frozenset[str]().union(*(h.needs for h in headers))
-    return Module("\n".join(read(file) for file in files), by_name, needs)
+    lines = accumulate((text.count("\n") + 1 for text in files.values()), initial=1)
+    return Module("\n".join(files.values()), by_name, needs, dict(zip(files, lines, strict=False)))

@@ -12,6 +12,7 @@ from typing import Any
 from webllm import host
 from webllm.checkpoint import Checkpoint, TensorInfo
 from webllm.device import Device
+from webllm.kernels import Edits
 from webllm.limits import Limits
 from webllm.ops import Builder, Cache, Heads, Matrix, Recorder, Tensor, Vector
 from webllm.plan import PIECE_BYTES, Program
@@ -36,6 +37,7 @@ class Lab:
         self.builder = Builder(limits)
         self.rec = Recorder(self.builder, rows, short)
         self.constants: dict[str, bytes] = {}
+        self.edits: Edits = ()  # WGSL to try in place of the kernels' own
         self._records: Sequence[Record] = [(0, 0)] * rows
         self._tensors: dict[str, TensorInfo] = {}
         self._data = b""
@@ -98,7 +100,8 @@ class Lab:
     def program(self) -> Program:
         """What was recorded, with the one plan `step`."""
         buffers = tuple(self.builder.buffers)
-        return Program(buffers, {"step": self.rec.plan()}, tuple(self.weights.uploads), self.constants)
+        uploads = tuple(self.weights.uploads)
+        return Program(buffers, {"step": self.rec.plan()}, uploads, self.constants, edits=self.edits)
 
     async def run(self, device: Device, *outputs: int) -> list[bytes]:
         """Run the step once and read buffers, by number."""

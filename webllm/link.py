@@ -40,7 +40,8 @@ class Linked:
 
 def link(program: Program, enables: Mapping[str, str] = ENABLES) -> Linked:
     """Resolve kernel names, variants and binding names. enables: WebGPU feature -> directive for this compiler."""
-    linker = _Linker(enables, [{"name": b.name, "size": b.size, "kind": b.kind} for b in program.buffers])
+    buffers = [{"name": b.name, "size": b.size, "kind": b.kind} for b in program.buffers]
+    linker = _Linker(enables, buffers, program.edits)
     linker.linked.uploads = [linker.upload(upload) for upload in program.uploads]
     linker.linked.plans = {name: linker.plan(plan) for name, plan in program.plans.items()}
     return linker.linked
@@ -49,9 +50,10 @@ def link(program: Program, enables: Mapping[str, str] = ENABLES) -> Linked:
 class _Linker:
     """Collects modules and pipelines, each once."""
 
-    def __init__(self, enables: Mapping[str, str], buffers: list[dict[str, Any]]) -> None:
+    def __init__(self, enables: Mapping[str, str], buffers: list[dict[str, Any]], edits: kernels.Edits) -> None:
         self.linked = Linked(buffers)
         self._enables = enables
+        self._edits = edits
         self._modules: dict[str, int] = {}
         self._pipelines: dict[tuple[Any, ...], int] = {}
 
@@ -70,7 +72,7 @@ class _Linker:
         }
 
     def _dispatch(self, dispatch: Dispatch) -> dict[str, Any]:
-        module = kernels.module(dispatch.kernel, dispatch.variants)
+        module = kernels.module(dispatch.kernel, dispatch.variants, self._edits)
         unknown = set(module.bindings).symmetric_difference(name for name, _ in dispatch.buffers)
         if unknown:
             raise ValueError(
@@ -99,9 +101,9 @@ class _Linker:
         return self._pipelines[key]
 
     def _module(self, module: kernels.Module) -> int:
-        """Number of the module's text, directives first."""
+        """Number of the module's text, directives first: on its first line, so that the others keep their numbers."""
         directives = [self._enables[feature] for feature in sorted(module.needs) if feature in self._enables]
-        code = "\n".join([*directives, module.code])
+        code = " ".join([*directives, module.code])
         if code not in self._modules:
             self._modules[code] = len(self.linked.modules)
             self.linked.modules.append(code)

@@ -146,7 +146,8 @@ class Upload:
 class Program:
     """Buffers, the plans over them, and how they are filled at load.
 
-    context: positions for which the buffers that grow have room once they have grown to their most.
+    context: positions for which the buffers that grow have room once they have grown to their most. edits: WGSL to take
+    in place of files of kernels_wgsl, by name; see `kernels.module`.
     """
 
     buffers: tuple[Buffer, ...]
@@ -154,6 +155,7 @@ class Program:
     uploads: tuple[Upload, ...] = ()
     constants: Mapping[str, bytes] = field(default_factory=dict)  # buffer name -> contents at load
     context: int = 0
+    edits: tuple[tuple[str, str], ...] = ()
 
     def index(self, name: str) -> int:
         """Number of the buffer called `name`."""

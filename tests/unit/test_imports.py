@@ -25,7 +25,7 @@ RANKS = [
     ["device.", "host."],
     ["lab"],
     ["selftest."],
-    ["chat", "tune"],
+    ["chat", "tune", "playground"],
     ["api"],
     ["sync", "bench", "browser_api", "snapshot", "site", "static_server", "demo"],
     ["cli."],

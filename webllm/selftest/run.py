@@ -15,8 +15,8 @@ from webllm.device import Device
 from webllm.errors import DeviceError, DeviceLost, KernelWarning
 from webllm.lab import Lab
 from webllm.limits import Limits
-from webllm.plan import Dispatch, Program
-from webllm.selftest.cases import FEED_FORWARD, MATMUL, RMS_NORM, Case, all_cases
+from webllm.plan import Dispatch
+from webllm.selftest.cases import FEED_FORWARD, MATMUL, RMS_NORM, Case, Check, all_cases
 
 Key = tuple[str, tuple[str, ...]]  # kernel, variants
 
@@ -50,9 +50,13 @@ class Result:
     @property
     def ok(self) -> bool:
         """Whether the kernel may be used."""
-        variants = [variant.split(".") for variant in self.variants]
-        needs = kernels.module(self.kernel, tuple((slot, choice) for slot, choice in variants)).needs
-        return self.nmse is not None and self.nmse <= max([WORST, *(WORST_WITH.get(need, 0.0) for need in needs)])
+        return self.nmse is not None and self.nmse <= most_error(self.key)
+
+
+def most_error(key: Key) -> float:
+    """The nmse that a kernel may have."""
+    needs = kernels.module(key[0], choices_of(key)).needs
+    return max([WORST, *(WORST_WITH.get(need, 0.0) for need in needs)])
 
 
 async def open_tested(open_device: Callable[[], Awaitable[Device]], *, exact: bool = False) -> tuple[Device, Limits]:
@@ -144,38 +148,54 @@ async def try_case(device: Device, case: Case, feature: str | None = None) -> li
 
     One result for each kernel and choice of variants that is tested so; none if the case has nothing of the feature.
     """
-    limits = Limits.of(device.limits, software=device.info.software)
-    limits = _with(limits, {"tiles": 1, "small": False, **case.limits})
-    lab = Lab(limits if feature is None else _with(limits, {feature: True}), case.rows, case.short)
-    checks = case.record(lab, random.Random(7))
-    names = _tested(lab.program(), feature is not None)
+    lab, checks = record(device, case, feature)
+    names = tested(lab, feature)
     if not names:
         return []
     nmse: float | None = None
     error: DeviceError | None = None
     try:
-        data = await lab.run(device, *(buffer for buffer, _, _ in checks))
-        nmse = max(_nmse(_cast(got, kind), wanted) for got, (_, kind, wanted) in zip(data, checks, strict=True))
+        nmse = await error_of(device, lab, checks)
     except DeviceError as failure:
         error = failure
     told, lost = str(error) if error else None, isinstance(error, DeviceLost)
     return [Result(kernel, variants, nmse, told, lost) for kernel, variants in names]
 
 
+def record(device: Device, case: Case, feature: str | None = None) -> tuple[Lab, list[Check]]:
+    """A case, ready to run on the device, with no optional feature but this one."""
+    limits = Limits.of(device.limits, software=device.info.software)
+    limits = _with(limits, {"tiles": 1, "small": False, **case.limits})
+    lab = Lab(limits if feature is None else _with(limits, {feature: True}), case.rows, case.short)
+    return lab, case.record(lab, random.Random(7))
+
+
+async def error_of(device: Device, lab: Lab, checks: Sequence[Check]) -> float:
+    """Run what was recorded; the largest nmse of its checks. Raises a `DeviceError`."""
+    data = await lab.run(device, *(buffer for buffer, _, _ in checks))
+    return max(_nmse(_cast(got, kind), wanted()) for got, (_, kind, wanted) in zip(data, checks, strict=True))
+
+
 def _with(limits: Limits, fields: Mapping[str, Any]) -> Limits:
     return replace(limits, **fields)
 
 
-def _tested(program: Program, with_feature: bool) -> list[Key]:
-    """What the program dispatches; with an optional feature only what uses it, for the rest is not to blame then."""
+def tested(lab: Lab, feature: str | None) -> list[Key]:
+    """What the case dispatches; with an optional feature only what uses it, for the rest is not to blame then."""
+    program = lab.program()
     dispatches = [*(upload.dispatch for upload in program.uploads), *program.plans["step"].dispatches]
-    tested = (d for d in dispatches if with_feature <= bool(kernels.module(d.kernel, d.variants).needs))
+    tested = (d for d in dispatches if (feature is not None) <= bool(kernels.module(d.kernel, d.variants).needs))
     return list(dict.fromkeys(map(key_of, tested)))
 
 
 def key_of(dispatch: Dispatch) -> Key:
     """What a result is of: ("rms_norm", ("reduce.plain",))."""
     return dispatch.kernel, tuple(f"{slot}.{choice}" for slot, choice in dispatch.variants)
+
+
+def choices_of(key: Key) -> kernels.Variants:
+    """The variants of a key, as a dispatch has them."""
+    return tuple((slot, choice) for slot, _, choice in (variant.partition(".") for variant in key[1]))
 
 
 def _cast(data: bytes, kind: str) -> Sequence[float]:

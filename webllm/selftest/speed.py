@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from webllm.device import Device
+from webllm.kernels import Edits
 from webllm.limits import Limits
 from webllm.plan import Buffer, Dispatch, Plan, Program
 from webllm.program import Settings, build
@@ -27,16 +28,29 @@ async def speeds(device: Device) -> dict[Key, float]:
 
     Dispatches are repeated back to back, so a small one shows the cost of its launch rather than of its bytes.
     """
+    found: dict[Key, float] = {}
+    for program in _programs(device):
+        unknown = {key: one for key, one in _largest(program).items() if key not in found}
+        found |= await _measure(device, program, unknown)
+    return found
+
+
+async def speed_of(device: Device, key: Key, edits: Edits = ()) -> float | None:
+    """The same of one kernel, which may be edited; None for one that no layer has, or that reads a few rows only."""
+    for program in _programs(device):
+        if one := _largest(program).get(key):
+            return (await _measure(device, replace(program, edits=edits), {key: one}))[key]
+    return None
+
+
+def _programs(device: Device) -> Iterator[Program]:
+    """Layers of every quantisation, without optional features and with all that the device has."""
     least = Limits.of(device.limits, software=device.info.software)
     full = Limits.of(device.limits, device.features)
-    found: dict[Key, float] = {}
     common = replace(least, subgroups=full.subgroups, f16=full.f16, int8=full.int8)
     for limits in (least, common, replace(common, matrix=full.matrix)):
         for quant in QUANTS:
-            program = _program(device, limits, quant)
-            unknown = {key: one for key, one in _largest(program).items() if key not in found}
-            found |= await _measure(device, program, unknown)
-    return found
+            yield _program(device, limits, quant)
 
 
 def _program(device: Device, limits: Limits, quant: str) -> Program:
