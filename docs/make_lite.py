@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -38,12 +39,17 @@ SETTINGS = {"@jupyterlite/pyodide-kernel-extension:kernel": {"pyodideUrl": "./st
 
 
 def main() -> None:
-    """Build the site into the folder named on the command line."""
-    out, work = Path(sys.argv[1]).resolve(), ROOT / "build" / "lite"
+    """Build the site into a folder."""
+    parser = argparse.ArgumentParser(description="Build a JupyterLite site with webllm in it.")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--wheels", type=Path, default=ROOT / "build" / "wheels", help="those of `make page-wheels`")
+    given = parser.parse_args()
+    out, work = given.out.resolve(), ROOT / "build" / "lite"
     lock = json.loads((NPM_PYODIDE / "pyodide-lock.json").read_text(encoding="utf-8"))
     wanted = dependencies(lock["packages"], LOCKED)
-    wheels = fetch_wheels(work / "wheels", [f"{name}=={lock['packages'][name]['version']}" for name in wanted])
-    own = newest(ROOT / "build" / "wheels", "webllm")
+    pins = [f"{name}=={lock['packages'][name]['version']}" for name in wanted]
+    wheels = fetch_wheels(work / "wheels", given.wheels, pins)
+    own = newest(given.wheels, "webllm")
     source = work / "source"
     shutil.rmtree(source, ignore_errors=True)
     write_pyodide(source / "static" / "pyodide", lock, wanted, wheels)
@@ -68,10 +74,10 @@ def dependencies(packages: Mapping[str, Any], names: Iterable[str]) -> list[str]
     return sorted(found)
 
 
-def fetch_wheels(folder: Path, pins: list[str]) -> dict[str, Path]:
+def fetch_wheels(folder: Path, built: Path, pins: list[str]) -> dict[str, Path]:
     """Name -> a pure wheel, of the pins and of `OTHER`. markupsafe publishes none: `make page-wheels` has built it."""
     folder.mkdir(parents=True, exist_ok=True)
-    copy([newest(ROOT / "build" / "wheels", "markupsafe")], folder)
+    copy([newest(built, "markupsafe")], folder)
     have = {(name_of(path.name), path.name.split("-")[1]) for path in folder.glob("*.whl")}
     missing = [pin for pin in (*pins, *OTHER) if (name_of(pin), pin.partition("==")[2]) not in have]
     if missing:

@@ -20,6 +20,7 @@ from webllm.device import Device, Loaded, Progress, Seconds
 from webllm.device.fit import memory_event
 from webllm.engine import Engine
 from webllm.errors import Closed, RequestError
+from webllm.plan import Program
 from webllm.program import Settings, build, check_kv, context_size, read_rope_factors
 from webllm.sampling import GREEDY, Sampling
 from webllm.selftest import open_tested
@@ -90,6 +91,11 @@ class LLM:
         return self._engine
 
     @property
+    def program(self) -> Program:
+        """What runs on the GPU: `webllm.describe.describe(llm.program)` tells it, dispatch by dispatch."""
+        return self._loaded.program
+
+    @property
     def context(self) -> int:
         """Positions that the KV cache holds."""
         return self.engine.context
@@ -132,7 +138,7 @@ class LLM:
 
         A dict, which reads well when it is printed.
         """
-        program = self._loaded.program
+        program = self.program
         stats = {
             "model": self.name,
             "adapter": {"name": self.device.info.name, "software": self.device.info.software},
@@ -190,7 +196,7 @@ class LLM:
         info, last = self.device.info, self._engine.last
         adapter = f"{info.name} ({info.backend}{', a CPU that plays GPU' if info.software else ''})"
         speed = {"tokens_per_s": last.decode_tokens_per_s, "first_s": last.prefill_s} if last.completion_tokens else {}
-        memory = describe.memory(self._loaded.program)
+        memory = describe.memory(self.program)
         return display.model_html(self.name, adapter, memory, self.device.gpu_bytes, self.context, speed)
 
     async def __aenter__(self) -> LLM:

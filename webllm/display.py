@@ -178,6 +178,9 @@ class Stats(dict[str, Any]):
         width = max(map(len, rows), default=0)
         return "\n".join(f"{key:{width}}  {value}" for key, value in rows.items())
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))  # IPython's own hook, in a terminal too
+
     def _repr_html_(self) -> str:
         return _table({escape(key): escape(value) for key, value in self._rows().items()})
 
@@ -191,6 +194,8 @@ def _readable(key: str, value: Any) -> str:
         return ", ".join(f"{name.replace('_', ' ')} {_readable(of, inner)}" for name, inner in value.items())
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
+    if isinstance(value, list):
+        return f"{len(value)} entries"
     if key.endswith("bytes"):
         return _megabytes(value)
     if key.endswith("_per_s"):
