@@ -43,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Build a JupyterLite site with webllm in it.")
     parser.add_argument("out", type=Path)
     parser.add_argument("--wheels", type=Path, default=ROOT / "build" / "wheels", help="those of `make page-wheels`")
+    parser.add_argument("--notebooks", type=Path, default=ROOT / "docs" / "notebooks")
     given = parser.parse_args()
     out, work = given.out.resolve(), ROOT / "build" / "lite"
     lock = json.loads((NPM_PYODIDE / "pyodide-lock.json").read_text(encoding="utf-8"))
@@ -54,7 +55,7 @@ def main() -> None:
     shutil.rmtree(source, ignore_errors=True)
     write_pyodide(source / "static" / "pyodide", lock, wanted, wheels)
     copy([own, *(wheels[name_of(pin)] for pin in OTHER)], source / "pypi")
-    write_notebooks(source / "files")
+    write_notebooks(given.notebooks, source / "files")
     config = {"jupyter-lite-schema-version": 0, "jupyter-config-data": {"litePluginSettings": SETTINGS}}
     (source / "jupyter-lite.json").write_text(json.dumps(config), encoding="utf-8")
     build(source, out)
@@ -97,10 +98,10 @@ def write_pyodide(folder: Path, lock: dict[str, Any], names: list[str], wheels: 
     (folder / "pyodide-lock.json").write_text(json.dumps(lock), encoding="utf-8")
 
 
-def write_notebooks(folder: Path) -> None:
+def write_notebooks(kept: Path, folder: Path) -> None:
     """The notebooks as they are before they have run, for the one kernel that there is."""
     folder.mkdir(parents=True)
-    for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
+    for path in sorted(kept.glob("*.ipynb")):
         notebook = json.loads(path.read_text(encoding="utf-8"))
         notebook["metadata"]["kernelspec"] = KERNEL
         for cell in notebook["cells"]:

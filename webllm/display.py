@@ -93,12 +93,15 @@ class _Bars:
 class GrowingAnswer:
     """An answer that is shown while it grows: rendered in a notebook's cell, printed elsewhere.
 
+    button: HTML below an answer that is not whole yet.
+
     with GrowingAnswer() as shown:
         shown.add("The capital")
     """
 
-    def __init__(self) -> None:
+    def __init__(self, button: str = "") -> None:
         self.cell = cell()
+        self._button = button
         self._text = ""
         self._handle: Any = None
         self._drawn = 0.0
@@ -109,10 +112,10 @@ class GrowingAnswer:
         if self._handle is None:
             print(printable(text), end="", flush=True)
         elif time.monotonic() - self._drawn > _REDRAW_S:
-            self._draw()
+            self._draw(self._button)
 
-    def _draw(self) -> None:
-        self._handle.update({"text/html": answer_html(self._text), "text/plain": self._text}, raw=True)
+    def _draw(self, below: str = "") -> None:
+        self._handle.update({"text/html": answer_html(self._text) + below, "text/plain": self._text}, raw=True)
         self._drawn = time.monotonic()
 
     def __enter__(self) -> GrowingAnswer:
@@ -120,7 +123,7 @@ class GrowingAnswer:
             from IPython.display import DisplayHandle
 
             self._handle = DisplayHandle()  # type: ignore[no-untyped-call]
-            self._handle.display({"text/plain": ""}, raw=True)
+            self._handle.display({"text/html": self._button, "text/plain": ""}, raw=True)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -19,7 +19,6 @@ from functools import partial, update_wrapper, wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from webllm import api, chat, host
-from webllm.display import GrowingAnswer
 from webllm.tokenizer import Tokenizer
 from webllm.types import ChatCompletion, ChatCompletionChunk, shown_completion
 
@@ -96,7 +95,7 @@ class Chat(_Face):
     def show(self, messages: str | chat.Messages, **options: Any) -> ChatCompletion:
         """`webllm.chat.Chat.show`, blocking."""
         chunks = []
-        with GrowingAnswer() as shown:
+        with self._of.growing() as shown:
             for chunk in self.completions.create(chat.conversation(messages), **options, stream=True):
                 chunks.append(chunk)
                 shown.add(chunk.choices[0].delta.content or "")

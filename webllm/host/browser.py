@@ -18,7 +18,7 @@ import webllm
 from webllm.device import Device, Progress
 from webllm.device.browser import bridge_errors, open_browser_device
 from webllm.errors import BadModel, RequestError
-from webllm.host.javascript import address_of, bring_javascript
+from webllm.host.javascript import address_of, bring_javascript, stop_button
 
 __all__ = [
     "BlockingCall",
@@ -30,6 +30,7 @@ __all__ = [
     "recall",
     "remember",
     "start",
+    "stop_button",
     "versions",
 ]
 

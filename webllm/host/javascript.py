@@ -5,13 +5,16 @@ What else a page's server holds, a model above all, is looked for in the folder 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import distribution
 from importlib.resources import files
 from typing import Any
+from uuid import uuid4
 
 import js
 from pyodide.code import run_js
-from pyodide.ffi import to_js
+from pyodide.ffi import create_proxy, to_js
 
 from webllm.catalog import find
 from webllm.errors import FetchError
@@ -48,6 +51,19 @@ async def address_of(model: Any) -> Any:
         return beside[model]
     entry = find(model)
     return f"https://huggingface.co/{entry.repo}/resolve/{entry.revision}/{entry.filename}"
+
+
+@contextmanager
+def stop_button(action: Callable[[], object]) -> Iterator[str]:
+    """See `Host.stop_button`. A cell that runs hears nothing of its notebook, but its worker hears a channel."""
+    name = f"webllm-{uuid4()}"
+    channel, listener = js.BroadcastChannel.new(name), create_proxy(lambda _: action())
+    channel.onmessage = listener
+    try:
+        yield f"<button onclick=\"new BroadcastChannel('{name}').postMessage('stop')\">Stop</button>"
+    finally:
+        channel.close()
+        listener.destroy()
 
 
 async def _beside_wheel() -> dict[str, str]:

@@ -8,6 +8,8 @@ import platform
 import tempfile
 import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +33,7 @@ __all__ = [
     "recall",
     "remember",
     "start",
+    "stop_button",
     "versions",
 ]
 
@@ -98,6 +101,12 @@ async def _pull(location: str | Path, on_progress: Progress | None) -> Path:
     except asyncio.CancelledError:
         cancelled.set()
         raise
+
+
+@contextmanager
+def stop_button(action: Callable[[], object]) -> Iterator[str]:
+    """See `Host.stop_button`. Jupyter's own interrupts the kernel."""
+    yield ""
 
 
 def recall(name: str) -> str | None:
