@@ -57,12 +57,12 @@ def main() -> None:
 
 def run_notebook(browser: Browser, url: str) -> Page:
     """Return the first notebook in JupyterLite, where the default model has answered."""
-    page = browser.new_page(viewport={"width": 1000, "height": 850})
+    page = browser.new_page(viewport={"width": 900, "height": 720})
     page.goto(f"{url}/notebooks/index.html?path=1-chat.ipynb")
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.locator(".jp-OutputArea-output", has_text="stop 42 8").wait_for(timeout=300_000)
-    page.locator(".jp-Cell").first.click()
+    page.locator(".jp-Cell").nth(5).scroll_into_view_if_needed()
     return page
 
 

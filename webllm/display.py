@@ -152,7 +152,7 @@ def model_html(
     """
     total = memory["total"]
     bars = "".join(
-        f'<span title="{part}: {_megabytes(memory[part])}" style="display: inline-block; height: 100%; '
+        f'<span title="{part}: {_megabytes(memory[part])}" style="'
         f'width: {100 * memory[part] / total:.2f}%; background: {colour}"></span>'
         for part, colour in _COLOURS.items()
     )
@@ -162,7 +162,7 @@ def model_html(
     rows = {
         "on": escape(adapter),
         "memory": f"{_megabytes(gpu_bytes)} now, {_megabytes(total)} with a full context"
-        f'<div style="width: 20em; height: 0.6em; white-space: nowrap; font-size: 0.9em">{bars}</div>'
+        f'<div style="display: flex; width: 20em; height: 0.6em; margin: 0.4em 0">{bars}</div>'
         + ", ".join(f"{part} {_megabytes(memory[part])}" for part in _COLOURS),
         "context": f"{context:,} tokens",
         "last request": speed,
