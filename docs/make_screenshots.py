@@ -59,6 +59,7 @@ def run_notebook(browser: Browser, url: str) -> Page:
     """Return the first notebook in JupyterLite, where the default model has answered."""
     page = browser.new_page(viewport={"width": 900, "height": 720})
     page.goto(f"{url}/notebooks/index.html?path=1-chat.ipynb")
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=300_000)  # the kernel is there
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.locator(".jp-OutputArea-output", has_text="stop 42 8").wait_for(timeout=300_000)
