@@ -338,8 +338,8 @@ async def test_a_kernel_that_does_not_compile_is_shown_and_everything_freed(
     """As on a driver with a compiler bug of its own."""
     module = kernels.module
 
-    def broken(kernel: str, variants: kernels.Variants) -> kernels.Module:
-        made = module(kernel, variants)
+    def broken(kernel: str, variants: kernels.Variants, edits: kernels.Edits = ()) -> kernels.Module:
+        made = module(kernel, variants, edits)
         return replace(made, code=made.code + ("\nfn f() { x + ; }" * (kernel == "embed")))
 
     monkeypatch.setattr(kernels, "module", broken)
