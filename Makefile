@@ -33,7 +33,7 @@ pytest = $(BIN)/python -m pytest --no-header $(if $(SLOW),-m '')
 
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
-.PHONY: help demo test test-all lint format page wheel page-wheels model setup system clean
+.PHONY: help demo test test-all lint format page wheel page-wheels lite model setup system clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -41,7 +41,7 @@ help: ## this list
 demo: setup page-wheels model ## chat in the browser; with no display or HEADLESS=1, one question in headless Chromium
 	@$(BIN)/webllm demo $(if $(PORT),--port $(PORT))
 
-test: lint page-wheels model ## what CI runs: lint, unit, kernels and one model natively, the page in Chromium
+test: lint lite ## what CI runs: lint, unit, kernels and one model natively, the page in Chromium
 	$(call say,tests: unit$(,) kernels and one model natively)
 	@$(on_cpu) $(pytest) -n $(WORKERS) --dist loadfile $(NATIVE_TESTS)
 	$(call say,tests: the page in Chromium)
@@ -69,6 +69,10 @@ page: $(PAGE).ready ## the page's JavaScript, bundled into build/page/
 wheel: $(WHEELS)/.webllm ## the library's wheel, into build/wheels/
 
 page-wheels: $(WHEELS)/.webllm $(WHEELS)/.third-party ## all wheels of the page, into build/wheels/
+
+lite: page-wheels model ## a JupyterLite site with webllm and its notebooks, into build/lite/site/
+	$(call say,JupyterLite in build/lite/site)
+	@$(BIN)/python docs/make_lite.py build/lite/site
 
 model: setup ## the default model, into the user's cache folder (or WEBLLM_CACHE)
 	@$(BIN)/webllm pull $(MODEL) >/dev/null

@@ -6,7 +6,7 @@ import { build } from "esbuild";
 const FROM = "browser_shell";
 const TO = "build/page";
 const ENTRIES = [
-  ...["webllm.js", "webllm-compat.js", "worker.js", "bridge.js", "sw.js"],
+  ...["webllm.js", "webllm-compat.js", "worker.js", "host.js", "sw.js"],
   ...["chat.js", "bench.js", "doctor.js", "playground.js", "compat-page.js", "compat-worker.js"],
 ];
 const COPIED = /\.(html|svg|txt|json)$/;

@@ -8,13 +8,11 @@
  * {method: "hello", args: {lock}} comes from a page that shares: see client.js.
  */
 
-import { Tokenizer } from "@huggingface/tokenizers";
-
 import { openDevice } from "./bridge.js";
-import * as cache from "./cache.js";
+import { host } from "./host.js";
 import { locate } from "./locate.js";
 import { startPython } from "./python.js";
-import { adoptFile, openSource, prefetch } from "./sources.js";
+import { adoptFile, prefetch } from "./sources.js";
 
 const failure = (name, message, details = {}) => Object.assign(new Error(message), { name, details });
 
@@ -149,8 +147,10 @@ function bootPython() {
   return started;
 }
 
-/** What webllm/device/browser.py and webllm/host/browser.py find as `js.webllmHost`. */
+/** host.js, and a device that was opened before Python was up. */
 self.webllmHost = {
+  ...host,
+
   openDevice(adapter, powerPreference) {
     const opened = device ?? openDevice({ adapter, powerPreference });
     device = null;
@@ -160,14 +160,6 @@ self.webllmHost = {
   /** Cells ask for short names and relative URLs too. */
   openSource: async (location, onProgress) =>
     openSource(known.has(location) ? location : await locate(location, base), onProgress),
-
-  cache,
-
-  /** A function from text to ids, without special tokens. */
-  createEncoder(tokenizerJson) {
-    const tokenizer = new Tokenizer(JSON.parse(tokenizerJson), {});
-    return (text) => Int32Array.from(tokenizer.encode(text, { add_special_tokens: false }).ids);
-  },
 };
 
 if ("SharedWorkerGlobalScope" in self) self.onconnect = ({ ports: [port] }) => new Page(port);

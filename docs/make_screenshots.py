@@ -18,6 +18,7 @@ from webllm.static_server import serve_in_thread
 
 ROOT = Path(__file__).parent.parent
 FAKE = (ROOT / "tests" / "browser" / "fake_webllm.js").read_text(encoding="utf-8")
+LITE = ROOT / "build" / "lite" / "site"
 MOST_BYTES = 100_000
 
 ANSWERS = {
@@ -51,7 +52,7 @@ onmessage = ({ data: { id, args } }) => {
 
 
 def main() -> None:
-    """Write docs/page-*.png."""
+    """Write docs/page-*.png; after `make lite` notebook.png too."""
     with serve_in_thread(ROOT / "build" / "page") as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=browser_flags(gpu=False))
         page = converse(browser, server.url, "light", {"width": 1100, "height": 800})
@@ -69,6 +70,23 @@ def main() -> None:
         save(ask_element(browser, server.url), "page-element.png")
         save(run_cells(browser, server.url), "page-python.png")
         browser.close()
+        if LITE.is_dir():
+            browser = playwright.chromium.launch(executable_path=find_browser(), args=browser_flags(gpu=False))
+            with serve_in_thread(LITE) as lite:
+                save(run_notebook(browser, lite.url), "notebook.png")
+            browser.close()
+
+
+def run_notebook(browser: Browser, url: str) -> Page:
+    """Return the first notebook in JupyterLite, where the default model has answered."""
+    page = browser.new_page(viewport={"width": 900, "height": 720})
+    page.goto(f"{url}/notebooks/index.html?path=1-chat.ipynb")
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=300_000)  # the kernel is there
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.locator(".jp-OutputArea-output", has_text="stop 42 8").wait_for(timeout=300_000)
+    page.locator(".jp-Cell").nth(5).scroll_into_view_if_needed()
+    return page
 
 
 def converse(browser: Browser, url: str, scheme: str, viewport: dict[str, int], scale: float = 1) -> Page:

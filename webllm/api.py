@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 
-from webllm import host
+from webllm import describe, display, host
 from webllm.chat import Chat, Completions, TextCompletions, encode_prompt
 from webllm.chat_template import ChatTemplate, encode_chat
 from webllm.checkpoint import Checkpoint
@@ -111,6 +111,11 @@ class LLM:
         return self._engine
 
     @property
+    def program(self) -> Program:
+        """What runs on the GPU: `webllm.describe.describe(llm.program)` tells it, dispatch by dispatch."""
+        return self._loaded.program
+
+    @property
     def context(self) -> int:
         """Positions that the KV cache holds."""
         return self.engine.context
@@ -148,10 +153,13 @@ class LLM:
         """End the running request after the token it is working on."""
         self.engine.interrupt()
 
-    def stats(self) -> dict[str, Any]:
-        """Speed and seed of the last request, memory, dispatches, and shapes of workgroups (for `load(tune=)`)."""
-        program = self._loaded.program
-        return {
+    def stats(self) -> display.Stats:
+        """Speed and seed of the last request, memory, dispatches, and shapes of workgroups (for `load(tune=)`).
+
+        A dict, which reads well when it is printed.
+        """
+        program = self.program
+        stats = {
             "model": self.name,
             "adapter": {"name": self.device.info.name, "software": self.device.info.software},
             "context": self.context,
@@ -168,8 +176,9 @@ class LLM:
             "gpu_bytes": self.device.gpu_bytes,
             "tuning": table_json(self.device.info, shapes_of(program)),
         }
+        return display.Stats(stats)
 
-    async def reload(self, on_progress: Progress | None = None) -> None:
+    async def reload(self, on_progress: Progress | Literal[False] | None = None) -> None:
         """Open the GPU anew, with the options of `load`, and load the same model again; needed after `DeviceLost`.
 
         What the user holds (`llm.chat`, `llm.tokenizer`) goes on working: the next request computes its whole
@@ -180,7 +189,8 @@ class LLM:
         async with Turn(engine.turns):
             self.device.unload(self._loaded)
             self.device.close()
-            opened = await _open(self._opened, Seconds(), on_progress)
+            with display.progress(on_progress) as listener:
+                opened = await _open(self._opened, Seconds(), listener)
             self.device, self._loaded, self.weights, self._seconds = opened
             engine.attach(self.device, self._loaded)
         self.load_s = time.perf_counter() - started
@@ -195,6 +205,20 @@ class LLM:
         self.device.close()
         for source in self.checkpoint.sources:
             await source.aclose()
+
+    def __repr__(self) -> str:
+        on = "closed" if self._engine is None else f"on {self.device.info.name}"
+        return f"<webllm.LLM {self.name}, {on}>"
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows; None, for `repr`, once it is closed."""
+        if self._engine is None:
+            return None
+        info, last = self.device.info, self._engine.last
+        adapter = f"{info.name} ({info.backend}{', a CPU that plays GPU' if info.software else ''})"
+        speed = {"tokens_per_s": last.decode_tokens_per_s, "first_s": last.prefill_s} if last.completion_tokens else {}
+        memory = describe.memory(self.program)
+        return display.model_html(self.name, adapter, memory, self.device.gpu_bytes, self.context, speed)
 
     async def __aenter__(self) -> LLM:
         return self
@@ -214,7 +238,7 @@ async def load(
     power_preference: str | None = None,
     chat_template: str | None = None,
     tune: bool | Mapping[str, Any] | None = None,
-    on_progress: Progress | None = None,
+    on_progress: Progress | Literal[False] | None = None,
 ) -> LLM:
     """Load a model onto the GPU.
 
@@ -231,7 +255,8 @@ async def load(
     table is what `llm.stats()["tuning"]` gave elsewhere. on_progress: called with
     {"phase", "loaded", "total", "tensors", "seconds"}; first comes the phase "memory", whose total is what
     the model will take on the GPU, and "at_full_context" what it may grow to, of which "weights" and "kv"; "download"
-    are the bytes of its files. What the GPU cannot hold is refused with smaller choices: context, quant, model.
+    are the bytes of its files. What the GPU cannot hold is refused with smaller choices: context, quant, model. By
+    default a notebook and a terminal show bars, `False` shows none.
 
     Raises a `ModelError`, `FetchError`, `DeviceError` or `RequestError`; then nothing stays allocated.
     Without a GPU a CPU plays one, and there is a `SoftwareAdapterWarning`.
@@ -241,16 +266,17 @@ async def load(
     started, seconds = time.perf_counter(), Seconds()
     check_kv(kv, exact)
     check_quant(quant)
-    checkpoint = await open_checkpoint(model, on_progress, seconds)
-    try:
-        settings = Settings(context_size(checkpoint, context), kv)
-        checkpoint = quantised(checkpoint, quant)
-        opened = Opened(str(model), checkpoint, settings, exact, adapter, power_preference, tune)
-        device, loaded, weights, seconds = await _open(opened, seconds, on_progress)
-    except BaseException:
-        for source in checkpoint.sources:
-            await source.aclose()
-        raise
+    with display.progress(on_progress) as listener:
+        checkpoint = await open_checkpoint(model, listener, seconds)
+        try:
+            settings = Settings(context_size(checkpoint, context), kv)
+            checkpoint = quantised(checkpoint, quant)
+            opened = Opened(str(model), checkpoint, settings, exact, adapter, power_preference, tune)
+            device, loaded, weights, seconds = await _open(opened, seconds, listener)
+        except BaseException:
+            for source in checkpoint.sources:
+                await source.aclose()
+            raise
     llm = LLM(opened, device, loaded, weights, seconds, chat_template)
     llm.load_s = time.perf_counter() - started
     return llm

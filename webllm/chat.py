@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, overload
 
+from webllm import host
+from webllm.display import GrowingAnswer
 from webllm.engine import Engine, Timing
 from webllm.errors import RequestError
 from webllm.sampling import Sampling
@@ -25,6 +27,7 @@ from webllm.types import (
     TextChoice,
     TextCompletion,
     Usage,
+    shown_completion,
 )
 
 Messages = Sequence[Mapping[str, Any]]
@@ -97,6 +100,10 @@ class Completions:
         self._stop_ids = stop_ids
         self._generation = generation
         self._goes_on = goes_on
+
+    def interrupt(self) -> None:
+        """`llm.interrupt()`."""
+        self._engine.interrupt()
 
     @overload
     async def create(self, messages: Messages, *, stream: Literal[False] = False, **options: Any) -> ChatCompletion: ...
@@ -262,6 +269,34 @@ class Chat:
 
     def __init__(self, completions: Completions) -> None:
         self.completions = completions
+
+    async def show(self, messages: str | Messages, **options: Any) -> ChatCompletion:
+        """Answer a conversation, or one question, and show the answer as it grows: in a notebook's cell, or printed.
+
+        options: those of `completions.create`, except `stream`. A cell that is stopped keeps what it has shown; in the
+        browser, where no notebook can stop one, a button below the answer ends it.
+
+            answer = await llm.chat.show("What is the capital of France?", temperature=0)
+        """
+        chunks = []
+        stream = await self.completions.create(conversation(messages), **options, stream=True)
+        with self.growing() as shown:
+            async with aclosing(stream):
+                async for chunk in stream:
+                    chunks.append(chunk)
+                    shown.add(chunk.choices[0].delta.content or "")
+        return shown_completion(chunks, shown.cell)
+
+    @contextmanager
+    def growing(self) -> Iterator[GrowingAnswer]:
+        """Where `show` draws."""
+        with host.current().stop_button(self.completions.interrupt) as button, GrowingAnswer(button) as shown:
+            yield shown
+
+
+def conversation(messages: str | Messages) -> Messages:
+    """Messages as they are; a text is a user's question."""
+    return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
 
 
 def _check(max_tokens: int | None, unknown: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 from webllm import api, chat, host
 from webllm import cache as stored
 from webllm.tokenizer import Tokenizer
-from webllm.types import ChatCompletion, ChatCompletionChunk, TextCompletion
+from webllm.types import ChatCompletion, ChatCompletionChunk, TextCompletion, shown_completion
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -98,6 +98,15 @@ class Chat(_Face):
     def completions(self) -> Completions:
         """Answers to conversations."""
         return Completions(self._of.completions)
+
+    def show(self, messages: str | chat.Messages, **options: Any) -> ChatCompletion:
+        """`webllm.chat.Chat.show`, blocking."""
+        chunks = []
+        with self._of.growing() as shown:
+            for chunk in self.completions.create(chat.conversation(messages), **options, stream=True):
+                chunks.append(chunk)
+                shown.add(chunk.choices[0].delta.content or "")
+        return shown_completion(chunks, shown.cell)
 
 
 class Completions(_Face):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from webllm import display
 
 FinishReason = Literal["stop", "length", "abort"]
 
@@ -55,6 +58,17 @@ class ChatCompletion(_Dict):
     usage: Usage
     object: str = "chat.completion"
     prompt_token_ids: list[int] | None = None
+
+    def _repr_html_(self) -> str:
+        return display.answer_html(self.choices[0].message.content)
+
+
+class ShownCompletion(ChatCompletion):
+    """A whole answer that a notebook's cell has shown while it grew: that cell does not show it again."""
+
+    def _ipython_display_(self) -> None:
+        if vars(self)["_cell"] != display.cell():
+            raise NotImplementedError  # IPython then goes on to `_repr_html_`
 
 
 @dataclass(frozen=True)
@@ -109,3 +123,16 @@ class ChatCompletionChunk(_Dict):
     usage: Usage | None = None
     object: str = "chat.completion.chunk"
     prompt_token_ids: list[int] | None = None
+
+
+def shown_completion(chunks: Sequence[ChatCompletionChunk], cell: int | None) -> ShownCompletion:
+    """The whole answer that the chunks of a stream make. cell: the number of the notebook's cell that has shown it."""
+    first, last = chunks[0], chunks[-1]
+    parts = [chunk.choices[0] for chunk in chunks]
+    ids = None if parts[0].token_ids is None else [i for part in parts for i in part.token_ids or ()]
+    message = Message("".join(part.delta.content or "" for part in parts))
+    choice = Choice(message, parts[-1].finish_reason or "stop", token_ids=ids)
+    usage, prompt = last.usage or Usage(0, 0, 0), first.prompt_token_ids
+    whole = ShownCompletion(first.id, first.created, first.model, [choice], usage, prompt_token_ids=prompt)
+    object.__setattr__(whole, "_cell", cell)
+    return whole

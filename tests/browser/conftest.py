@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from webllm.demo import browser_flags, find_browser
+from webllm.demo import browser_flags, find_browser, requests_elsewhere
 from webllm.pull import cached
 from webllm.site import Parts, build_site
 from webllm.static_server import Request, serve_in_thread
@@ -125,6 +125,20 @@ def open_page(page, strict_url) -> Iterator[Callable[..., Page]]:
 
     yield open_page
     assert wrong == []
+
+
+@pytest.fixture
+def logged(browser_type, browser_type_launch_args, tmp_path):
+    """A browser of its own, and a function that ends it and gives what it asked for elsewhere."""
+    netlog = tmp_path / "netlog.json"
+    browser = browser_type.launch(**{**browser_type_launch_args, "args": browser_flags(netlog, gpu=False)})
+
+    def close():
+        browser.close()
+        return requests_elsewhere(netlog.read_text(encoding="utf-8"))
+
+    yield browser, close
+    browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,7 @@ def page(browser, url):
     page.goto(f"{url}/site.json")
     page.evaluate(
         """async () => {
-            const { openDevice } = await import("/bridge.js");
+            const { openDevice } = await import("/modules/bridge.js");
             window.bridge = await openDevice();
             window.words = (bytes) => [...new Uint32Array(bytes.buffer)];
             window.load = (linked, sources = []) => bridge.load(JSON.stringify(linked), sources);
@@ -287,7 +287,7 @@ def test_a_program_that_is_unloaded_while_it_grows_is_closed_and_another_goes_on
 
 def test_a_device_that_is_closed_while_a_program_grows_frees_everything(page):
     code = """async p => {
-        const { openDevice } = await import("/bridge.js");
+        const { openDevice } = await import("/modules/bridge.js");
         const own = await openDevice();
         const id = await own.load(JSON.stringify(p), []);
         const growths = [1024, 2048].map((size) => own.grow(id, [[0, size]]).catch(({ name }) => name));
@@ -324,7 +324,7 @@ def test_a_program_that_was_unloaded_is_closed(page):
 
 def test_a_lost_device_is_told_by_the_read_on_its_way_and_frees_everything(page):
     code = """async p => {
-        const { openDevice } = await import("/bridge.js");
+        const { openDevice } = await import("/modules/bridge.js");
         const own = await openDevice();
         const id = await own.load(JSON.stringify(p), []);
         const read = own.read(id, 0, 4);

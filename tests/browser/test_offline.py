@@ -5,25 +5,9 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from webllm.demo import browser_flags, requests_elsewhere
-
 pytestmark = pytest.mark.browser
 
 MINUTE = 60_000  # milliseconds
-
-
-@pytest.fixture
-def logged(browser_type, browser_type_launch_args, tmp_path):
-    """A browser of its own, and a function that ends it and gives what it asked for elsewhere."""
-    netlog = tmp_path / "netlog.json"
-    browser = browser_type.launch(**{**browser_type_launch_args, "args": browser_flags(netlog, gpu=False)})
-
-    def close():
-        browser.close()
-        return requests_elsewhere(netlog.read_text(encoding="utf-8"))
-
-    yield browser, close
-    browser.close()
 
 
 def test_the_page_answers_as_transformers_does_and_no_request_leaves_the_machine(

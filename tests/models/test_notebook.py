@@ -20,11 +20,13 @@ stream = await llm.chat.completions.create({messages!r}, stream=True, temperatur
 async for chunk in stream:
     print(chunk.choices[0].delta.content, flush=True)
 """
+SHOWN_WITH_AWAIT = "await llm.chat.show({messages!r}, temperature=0)"
 WHOLE_WITH_AWAIT = "print('begins', flush=True); await llm.chat.completions.create({messages!r}, temperature=0)"
 BLOCKING = """
 for chunk in llm.chat.completions.create({messages!r}, stream=True, temperature=0):
     print(chunk.choices[0].delta.content, flush=True)
 """
+SHOWN_BLOCKING = "llm.chat.show({messages!r}, temperature=0)"
 WHOLE_BLOCKING = "print('begins', flush=True); llm.chat.completions.create({messages!r}, temperature=0)"
 
 
@@ -49,6 +51,8 @@ class Notebook:
                 continue
             if message["msg_type"] == "stream" and content["name"] == "stdout":
                 printed += content["text"]
+            if message["msg_type"] in ("display_data", "update_display_data"):
+                printed = content["data"]["text/plain"]  # of an answer that grows
             if message["msg_type"] == "error":
                 error = content["ename"]
             if content.get("execution_state") == "idle":
@@ -74,10 +78,10 @@ def notebook() -> Iterator[Notebook]:
     [
         (
             "await webllm.load",
-            [WITH_AWAIT, WHOLE_WITH_AWAIT],
+            [WITH_AWAIT, SHOWN_WITH_AWAIT, WHOLE_WITH_AWAIT],
             "[token async for token in llm.generate({ids}, max_tokens=64)]",
         ),
-        ("webllm.sync.load", [BLOCKING, WHOLE_BLOCKING], "[*llm.generate({ids}, max_tokens=64)]"),
+        ("webllm.sync.load", [BLOCKING, SHOWN_BLOCKING, WHOLE_BLOCKING], "[*llm.generate({ids}, max_tokens=64)]"),
     ],
     ids=["await", "sync"],
 )

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from webllm.cli.options import Adapter, Context, Exact, Json, Kv, MaxTokens, Model, PowerPreference, Quant
-from webllm.cli.output import emit, note, printable, speed, write
+from webllm.cli.output import emit, note, speed, write
 from webllm.cli.running import LoadOptions, loaded, on_ctrl_c, raise_interrupt, result_of, run
+from webllm.display import printable
 from webllm.errors import RequestError
 
 if TYPE_CHECKING:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from webllm.display import printable
+
 if TYPE_CHECKING:
     from webllm.device import Progress
-
-# What a model writes must not steer the terminal: control characters but tab and newline become U+FFFD.
-_CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 
 
 def emit(result: Mapping[str, Any], as_json: bool, text: str) -> None:
@@ -34,11 +33,6 @@ def fail(kind: str, message: str, as_json: bool, status: int = 1) -> int:
 def write(text: str) -> None:
     """A piece of a model's answer on stdout, at once."""
     typer.echo(printable(text) if sys.stdout.isatty() else text, nl=False)
-
-
-def printable(text: str) -> str:
-    """The text as a terminal may get it, wherever it comes from."""
-    return text.translate(_CONTROLS)
 
 
 def note(text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any, Protocol, TypeVar, cast
 
@@ -89,6 +90,10 @@ class Host(Protocol):
 
     def remember(self, name: str, text: str) -> None:
         """Keep a small text for later processes. Raises `OSError`."""
+        ...
+
+    def stop_button(self, action: Callable[[], object]) -> AbstractContextManager[str]:
+        """HTML of a button that calls `action` while the block runs; "" where a notebook's own stops what runs."""
         ...
 
     def start(self, work: Coroutine[Any, Any, object]) -> object:

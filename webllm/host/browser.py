@@ -1,6 +1,6 @@
 """In the browser: the GPU, files and the tokenizer library, all of which lie in JavaScript.
 
-The worker hands the JavaScript side over as the global `webllmHost`.
+A page's worker hands the JavaScript side over as the global `webllmHost`; a notebook brings its own.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pyodide.ffi import JsException, can_run_sync, run_sync, to_js
 import webllm
 from webllm.checkpoint import StoredModel
 from webllm.checkpoint.hf_folder import folder_of
-from webllm.device import Progress
-from webllm.device.browser import bridge_errors, reporter, reporting
-from webllm.device.browser import open_browser_device as open_device
+from webllm.device import Device, Progress
+from webllm.device.browser import bridge_errors, open_browser_device, reporter, reporting
 from webllm.errors import BadModel, ModelNotFound, RequestError
+from webllm.host.javascript import address_of, bring_javascript, stop_button
 from webllm.hub_place import hub_place
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "recall",
     "remember",
     "start",
+    "stop_button",
     "versions",
 ]
 
@@ -114,8 +115,15 @@ async def open_folder(location: Any) -> BrowserFolder | None:
     return BrowserFolder(folder) if folder else None
 
 
+async def open_device(adapter: str | None = None, power_preference: str | None = None) -> Device:
+    """See `Host.open_device`."""
+    await bring_javascript()
+    return await open_browser_device(adapter, power_preference)
+
+
 async def open_bytes(data: bytes) -> BrowserSource:
     """See `Host.open_bytes`."""
+    await bring_javascript()
     return BrowserSource(await js.webllmHost.openSource(js.Blob.new(to_js([to_js(data)]))))
 
 
@@ -124,10 +132,11 @@ async def open_source(location: Any, on_progress: Progress | None = None) -> Bro
 
     Raises `ModelNotFound` or `FetchError`, naming URL and status.
     """
+    await bring_javascript()
     progress = reporter(on_progress)
     try:
         with bridge_errors():
-            return BrowserSource(await js.webllmHost.openSource(location, progress), progress)
+            return BrowserSource(await js.webllmHost.openSource(await address_of(location), progress), progress)
     except BaseException:
         if progress is not None:
             progress.destroy()

@@ -6,6 +6,8 @@ import os
 import platform
 import tempfile
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +40,7 @@ __all__ = [
     "recall",
     "remember",
     "start",
+    "stop_button",
     "versions",
 ]
 
@@ -112,6 +115,12 @@ async def open_source(location: str | Path, on_progress: Progress | None = None)
     if str(location).startswith(("http://", "https://")):
         return await HttpSource.open(str(location))
     return FileSource(await in_thread(lambda tell: pull(location, tell), on_progress))
+
+
+@contextmanager
+def stop_button(action: Callable[[], object]) -> Iterator[str]:
+    """See `Host.stop_button`. Jupyter's own interrupts the kernel."""
+    yield ""
 
 
 def recall(name: str) -> str | None:
