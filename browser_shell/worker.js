@@ -12,7 +12,7 @@ import { openDevice } from "./bridge.js";
 import { host } from "./host.js";
 import { locate } from "./locate.js";
 import { startPython } from "./python.js";
-import { adoptFile, prefetch } from "./sources.js";
+import { adoptFile, openSource, prefetch } from "./sources.js";
 
 const failure = (name, message, details = {}) => Object.assign(new Error(message), { name, details });
 
