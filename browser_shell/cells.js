@@ -98,7 +98,7 @@ class Cell {
 
   #showProgress(progress) {
     this.#loading.show(progress);
-    this.#$("loading").hidden = progress.phase !== "weights" || progress.loaded === progress.total;
+    this.#$("loading").hidden = progress.phase === "weights" && progress.loaded === progress.total;
   }
 
   /** @param {"stdout" | "stderr" | "value"} kind */

@@ -62,7 +62,7 @@ async function start() {
 
 /** Load a model in the place of the one that is loaded or being loaded. */
 async function open(model) {
-  const name = model.name ?? model.split("/").at(-1);
+  const name = model.name ?? model.replace(/\/$/, "").split("/").at(-1);
   const mine = begin(name);
   newChat();
   await closeModel();

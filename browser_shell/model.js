@@ -8,6 +8,7 @@
  *   "weights" what is there
  * @property {number} [context]  most tokens of a conversation
  * @property {"f16" | "f32" | "int8"} [kv]  numbers of the cache
+ * @property {"q4" | "q4_sym" | "q8" | "f16" | "f32"} [quant]  what a file of floats is quantised to while it is loaded
  * @property {boolean} [exact]  no approximate kernels
  * @property {string} [adapter]  part of the GPU's name
  * @property {boolean | object} [tune]  true: measure which shapes of workgroups are fastest; an object: what that found

@@ -46,21 +46,22 @@ export function adoptFile(name, file) {
  * @param {string | File | Partial<import("./stored_source.js").Entry>} location  a name that is stored, an address, or
  *   an entry of site.json
  * @param {(progress: object) => void} [onProgress]  see openStored
+ * @param {boolean} [keep]  false: nothing of it is stored
  * @returns {Promise<Source>}
  * @throws ModelNotFound, FetchError
  */
-export function openSource(location, onProgress) {
+export function openSource(location, onProgress, keep = true) {
   if (location instanceof Blob) return Promise.resolve(new FileSource(location.name ?? "file", location));
-  const source = early.get(/** @type {string} */ (location)) ?? openLocation(location, onProgress);
+  const source = early.get(/** @type {string} */ (location)) ?? openLocation(location, onProgress, keep);
   early.delete(/** @type {string} */ (location));
   return source;
 }
 
 /** @returns {Promise<Source>} */
-async function openLocation(location, onProgress) {
-  if (typeof location === "object") return openEntry(location, onProgress, true);
+async function openLocation(location, onProgress, keep) {
+  if (typeof location === "object") return openEntry(location, onProgress, keep);
   const stored = /[/:]/.test(location) ? null : await openByName(location, onProgress);
-  return stored ?? openEntry({ url: new URL(location, self.location.href).href }, onProgress, true);
+  return stored ?? openEntry({ url: new URL(location, self.location.href).href }, onProgress, keep);
 }
 
 /** @returns {Promise<Source>} */

@@ -149,13 +149,16 @@ export class MLCEngine {
     /** @param {number} progress @param {string} text */
     const tell = (progress, text) =>
       this.#onProgress?.({ progress, timeElapsed: Math.round((performance.now() - started) / 1000), text });
+    let fetching = false; // meanwhile what goes to the GPU is not told
     tell(0, `Start to fetch ${model_id}`);
     try {
       const loaded = await load(model, {
         ...options,
         signal,
         onProgress: ({ phase, loaded, total }) => {
-          if (phase === "memory" || loaded >= total) return; // what it will take; and the end is told below
+          if (phase === "download") fetching = loaded < total;
+          const other = phase !== "download" && (fetching || phase !== "weights"); // such as what it will take
+          if (other || loaded >= total) return; // the end is told below
           tell(loaded / total, `Loading ${model_id}: ${megabytes(loaded, total)}`);
         },
       });

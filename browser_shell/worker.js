@@ -158,8 +158,8 @@ self.webllmHost = {
   },
 
   /** Cells ask for short names and relative URLs too. */
-  openSource: async (location, onProgress) =>
-    openSource(known.has(location) ? location : await locate(location, base), onProgress),
+  openSource: async (location, onProgress, keep) =>
+    openSource(known.has(location) ? location : await locate(location, base), onProgress, keep),
 };
 
 if ("SharedWorkerGlobalScope" in self) self.onconnect = ({ ports: [port] }) => new Page(port);

@@ -37,6 +37,7 @@ An empty list gives 0. For fractions that must add up exactly, `math.fsum` keeps
 USE_FAKE = (ROOT / "tests" / "browser" / "use_fake.js").read_text(encoding="utf-8")
 TOMATOES = "Water them deeply two or three times a week, in the morning, and keep the leaves dry."
 # Answers cells as the worker does, and has no Python.
+FAKE_WORKER = ROOT / "tests" / "browser" / "fake_worker.js"
 WORKER = """
 const SHOWN = {
   "cell 1": ["loaded in 0.9 s\\n", "'Your GPU'"],
@@ -114,7 +115,8 @@ def open_page(page: Page, address: str, **fake: Any) -> Page:
 def use_compat(browser: Browser, url: str) -> Page:
     """Return the page of Web LLM's calls with an answer."""
     page = browser.new_page(viewport={"width": 900, "height": 560})
-    open_page(page, f"{url}/compat.html", pieces=["Hello! ", "How can I ", "help you today?"])
+    page.route("**/worker.js", lambda route: route.fulfill(path=FAKE_WORKER))
+    open_page(page, f"{url}/compat.html")
     page.get_by_role("button", name="Load").click()
     page.get_by_role("button", name="Send").click()
     page.locator("body[data-state=ready]").wait_for()

@@ -51,7 +51,7 @@ def _telling(tell: Tell) -> Callable[..., Any]:
 
     @wraps(api.load)
     async def load(model: Any, *, on_progress: Any = None, **options: Any) -> api.LLM:
-        listen = on_progress or (lambda event: tell({"progress": event}))
+        listen = on_progress if on_progress is not None else lambda event: tell({"progress": event})
         return await api.load(model, on_progress=listen, **options)
 
     return load

@@ -67,27 +67,27 @@ def _tqdm() -> Any:
 
 
 class _Bars:
-    """One bar for each phase of a load."""
+    """One bar for each phase of a load; some go on beside each other."""
 
     def __init__(self, tqdm: Any) -> None:
         self._tqdm = tqdm
-        self._phase: str | None = None
-        self._bar: Any = None
+        self._bars: dict[str, Any] = {}
 
     def show(self, event: dict[str, Any]) -> None:
         phase = event["phase"]
         if phase == "memory":  # told before there is anything to draw
             return
-        if phase != self._phase:
-            self.close()
+        if phase not in self._bars:
             delay = 0 if cell() else _QUICK_S
-            self._phase = phase
-            self._bar = self._tqdm(total=event["total"], desc=phase, unit="B", unit_scale=True, delay=delay)
-        self._bar.update(event["loaded"] - self._bar.n)
+            self._bars[phase] = self._tqdm(total=event["total"], desc=phase, unit="B", unit_scale=True, delay=delay)
+        bar = self._bars[phase]
+        bar.update(event["loaded"] - bar.n)
+        if bar.n >= event["total"]:
+            bar.close()  # before another begins below it
 
     def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        for bar in self._bars.values():
+            bar.close()
 
 
 class GrowingAnswer:

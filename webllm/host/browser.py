@@ -98,7 +98,7 @@ class BrowserFolder:
     async def open(self, name: str, md5: str | None = None) -> BrowserSource | None:
         """See `Folder.open`."""
         try:
-            return await open_source(f"{self.name}/{name}")
+            return await _open(f"{self.name}/{name}", keep=False)  # dozens of files are no models of their own
         except ModelNotFound:
             return None
 
@@ -132,11 +132,16 @@ async def open_source(location: Any, on_progress: Progress | None = None) -> Bro
 
     Raises `ModelNotFound` or `FetchError`, naming URL and status.
     """
+    return await _open(location, on_progress)
+
+
+async def _open(location: Any, on_progress: Progress | None = None, keep: bool = True) -> BrowserSource:
+    """keep: whether the browser stores what comes."""
     await bring_javascript()
     progress = reporter(on_progress)
     try:
         with bridge_errors():
-            return BrowserSource(await js.webllmHost.openSource(await address_of(location), progress), progress)
+            return BrowserSource(await js.webllmHost.openSource(await address_of(location), progress, keep), progress)
     except BaseException:
         if progress is not None:
             progress.destroy()
@@ -148,26 +153,31 @@ class Store:
 
     async def list(self) -> builtins.list[StoredModel]:
         """See `webllm.cache.list`."""
+        await bring_javascript()
         with bridge_errors():
             return _plain(await js.webllmHost.cache.list())  # type: ignore[no-any-return]
 
     async def verify(self, name: str, on_progress: Progress | None = None) -> bool:
         """See `webllm.cache.verify`."""
+        await bring_javascript()
         with bridge_errors(), reporting(on_progress) as report:
             return bool(await js.webllmHost.cache.verify(name, report))
 
     async def delete(self, name: str) -> bool:
         """See `webllm.cache.delete`."""
+        await bring_javascript()
         with bridge_errors():
             return bool(await js.webllmHost.cache.delete(name))
 
     async def export(self, name: str) -> Any:
         """See `webllm.cache.export`."""
+        await bring_javascript()
         with bridge_errors():
             return await js.webllmHost.cache.export(name)
 
     async def import_(self, file: Any, name: str | None = None, on_progress: Progress | None = None) -> StoredModel:
         """See `webllm.cache.import_`."""
+        await bring_javascript()
         with bridge_errors(), reporting(on_progress) as report:
             return _plain(await js.webllmHost.cache.import_(file, name, report))  # type: ignore[no-any-return]
 

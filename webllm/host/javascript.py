@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import js
 from pyodide.code import run_js
-from pyodide.ffi import create_proxy, to_js
+from pyodide.ffi import JsException, create_proxy, to_js
 
 from webllm.catalog import CATALOG
 from webllm.errors import FetchError
@@ -70,7 +70,10 @@ async def _beside_wheel() -> dict[str, str]:
     if not wheel:
         return {}
     manifest = js.URL.new("webllm/site.json", wheel).href
-    response = await js.fetch(manifest)
+    try:
+        response = await js.fetch(manifest)
+    except JsException:  # no such place, or no network
+        return {}
     if not response.ok:
         return {}
     models = (await response.json()).to_py()["models"]
