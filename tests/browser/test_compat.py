@@ -120,6 +120,7 @@ def test_the_compat_page_chats_through_an_engine_of_a_web_worker(page: Page, str
     expect(page.locator("#answer")).to_be_empty()
 
 
+@pytest.mark.browser_context_args(service_workers="allow")
 def test_the_handlers_of_a_page_s_own_workers_start(page: Page, own_site: Path) -> None:
     """Their engine and handler are imported in a worker and in a service worker, where much of a page is missing."""
     (own_site / "own.js").write_text(
