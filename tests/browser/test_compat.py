@@ -160,7 +160,7 @@ def test_the_example_of_the_docs_runs_as_it_stands_there(page: Page, own_site: P
 
 # Over the stand-in for webllm.js: what needs no real model.
 SEVERAL = """async () => {
-    const webllm = await import("/webllm-compat.js");
+    const webllm = await import("/modules/webllm-compat.js");
     const name = (promise) => promise.then(() => "nothing", (error) => error.name);
     const mine = (model_id, more) => ({ model: `models/${model_id}.gguf`, model_id, model_lib: "", ...more });
     const model_list = [
@@ -192,7 +192,11 @@ SEVERAL = """async () => {
 }"""
 
 
-def test_several_models_and_records_of_the_page(open_page: Callable[..., Page]) -> None:
+def test_several_models_and_records_of_the_page(page: Page, open_page: Callable[..., Page]) -> None:
+    """Over the fake in place of what the bundle would hold."""
+    fake = {"body": 'export { listModels, load } from "/webllm.js";', "content_type": "text/javascript"}
+    for name in ("model", "locate"):
+        page.route(f"**/modules/{name}.js", lambda route: route.fulfill(**fake))
     seen = open_page("compat.html").evaluate(SEVERAL)
     assert seen["errors"] == [
         *("ReloadModelIdNotUniqueError", "ReloadArgumentSizeUnmatchedError", "UnsupportedFieldsError"),

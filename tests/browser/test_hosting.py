@@ -106,7 +106,7 @@ def test_the_folder_is_an_npm_package(context, tiny_site, tmp_path):
         archive.extractall(tmp_path, filter="data")
     package = tmp_path / "package"
     assert not (package / "models").exists()
-    entry = json.loads((package / "package.json").read_text())["exports"]["."]
+    entry = json.loads((package / "package.json").read_text())["exports"]["."]["default"]
     (package / "own.html").write_text(
         f'<!doctype html><link rel="icon" href="icon.svg"><script type="module" src="{entry}"></script>'
     )

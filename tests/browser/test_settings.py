@@ -137,7 +137,7 @@ def test_whatever_the_storage_holds_the_page_works(open_page, kept):
 def test_every_field_has_a_label_and_an_explanation(open_page):
     page = open_page()
     open_settings(page)
-    fields = page.get_by_role("dialog").locator("input, textarea")
+    fields = page.get_by_role("dialog").locator(".field").locator("input, textarea")
     assert fields.count() == 8
     for field in fields.all():
         assert field.evaluate("field => field.labels[0].textContent")
