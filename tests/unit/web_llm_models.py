@@ -56,13 +56,18 @@ def kind_of(name: str) -> str:
     return next(kind for pattern, kind in KINDS.items() if re.match(pattern, name))
 
 
+TRIED = ("llama", "qwen2")  # of which tests/models runs folders in MLC's format
+
+
 def reason(name: str) -> str | None:
     """Why a model does not load; None if it does."""
     kind = kind_of(name)
     if kind in REASONS:
         return REASONS[kind]
     if MODEL_TYPES.get(kind) not in models.known():
-        return f"architecture {kind}"
+        return f"architecture {kind} in MLC's format"
+    if kind not in TRIED:
+        return f"never tried: architecture {kind} in MLC's format"
     found = re.search(r"-(q\d\w+?)-MLC", name)
     return None if found and found[1] in QUANTS else f"quantisation {found and found[1]}"
 
@@ -79,7 +84,7 @@ def table() -> str:
 
 
 def _loads(why: str) -> str:
-    return why if why == "yes" else f"not yet: {why}"
+    return why if why == "yes" or why.startswith("never tried") else f"not yet: {why}"
 
 
 def loading() -> Iterator[str]:
